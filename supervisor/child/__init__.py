@@ -1,0 +1,1 @@
+"""Everything between fork and the user's function."""

@@ -1,0 +1,1 @@
+"""The decision core: facts in, plan out.  No I/O, no clock, no fork."""

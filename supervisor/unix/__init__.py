@@ -1,0 +1,1 @@
+"""The kernel, one facility a file.  Acts, and decides nothing."""
