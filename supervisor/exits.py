@@ -1,10 +1,13 @@
 """What an exit status means, of the master and of a worker.
 
-Knows the numbers and nothing about how a process comes to leave with one.
+Knows the numbers and the words for them, and nothing about how a process comes
+to leave with one.
 """
 
 from __future__ import annotations
 
+import signal as signals
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -33,3 +36,38 @@ class ClientExit(IntEnum):
 WORKER_DONE = 0
 WORKER_FAILED = 1
 WORKER_REPLACE = 4  # "replace me, nothing is wrong"
+
+
+@dataclass(frozen=True)
+class End:
+    """How a process ended: an exit code, a signal number, or it never began."""
+
+    code: int | None = None
+    signal: int | None = None
+    error: str | None = None  # why it could not be started at all
+
+    @property
+    def signal_name(self) -> str | None:
+        """``SIGKILL`` for 9; ``None`` where no signal ended it."""
+        return None if self.signal is None else signal_name(self.signal)
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM`` for 15; real-time signals as ``SIGRTMIN+n``."""
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signals.SIGRTMIN}"
+
+
+def explain(end: End, ours: str | None) -> str:
+    """One clause that says why a worker ended; ``ours`` is why we killed it, if we did."""
+    if end.error is not None:
+        return end.error
+    if end.signal is None:
+        return f"exit status {end.code}"
+    name = signal_name(end.signal)
+    if ours is not None and end.signal == signals.SIGKILL:
+        return f"{name} by supervisord-lite: {ours}"
+    hint = ": out of memory?" if end.signal == signals.SIGKILL else ""
+    return f"{name}, not sent by supervisord-lite{hint}"

@@ -1,0 +1,185 @@
+"""The way down: the phases of a stop, from the request to the last thing done.
+
+::
+
+    announce -> on_stop -> drain_delay -> terminate -> kill -> helpers -> on_exit -> done
+
+Each turn falls through from where it is to the first phase that still waits for
+something.  A firmer request moves deadlines and never starts a phase again.
+Knows pools and moments; knows nothing of signals or processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from supervisor.decide.actions import Action, Finish, Note, Sweep
+from supervisor.decide.moment import Moment
+from supervisor.decide.pool import Pool
+from supervisor.decide.stopping import Farewell, Firmness, Phase, Stopping
+
+UNACKNOWLEDGED = 1.0  # who has not acknowledged after so long is named
+HELPER_SECONDS = 1.0  # between TERM and KILL of helpers that outlived their workers
+GIVE_UP_SECONDS = 5.0  # what survives SIGKILL so long is left to the kernel
+AGAIN_SECONDS = 0.1  # between two sweeps: a killed helper may leave children of its own
+GOING_UP = ("import", "on_start", "on_ready")
+BEFORE_KILL = frozenset({Phase.ANNOUNCE, Phase.ON_STOP, Phase.DRAIN_DELAY, Phase.TERMINATE})
+
+
+class Descent:
+    """Walks one `Stopping` through its phases."""
+
+    def __init__(
+        self, stop: Stopping, pools: Collection[Pool], moments: Mapping[str, Moment], drain_delay: float
+    ) -> None:
+        self.stop = stop
+        self.alone = False  # no child of any kind is left
+        self._pools, self._moments, self._drain_delay = pools, moments, drain_delay
+        self._remind_at: float | None = None
+        self._sweep_at: float | None = None
+
+    # -- questions -------------------------------------------------------------
+
+    @property
+    def empty(self) -> bool:
+        """No worker is left."""
+        return not any(pool.workers for pool in self._pools)
+
+    def deadline(self) -> float | None:
+        """When `plan` will next have something to say if nothing happens."""
+        times = (self._remind_at, self._sweep_at, self._phase_ends())
+        return min((t for t in times if t is not None), default=None)
+
+    def _phase_ends(self) -> float | None:
+        match self.stop.phase:
+            case Phase.ON_STOP:
+                return self.stop.half
+            case Phase.DRAIN_DELAY:
+                return self._delay_until()
+            case Phase.TERMINATE:
+                return self.stop.deadline
+            case Phase.KILL | Phase.HELPERS:
+                return self.stop.phase_began + GIVE_UP_SECONDS
+        return None
+
+    def _delay_until(self) -> float:
+        return min(self.stop.phase_began + self._drain_delay, self.stop.half)
+
+    # -- the plan --------------------------------------------------------------
+
+    def plan(self, now: float, *, broken: bool) -> Iterator[Action]:
+        """Go down as far as possible; ``broken`` when the master itself failed."""
+        stop = self.stop
+        if stop.firmness is Firmness.FORCE and stop.phase in BEFORE_KILL:
+            yield from self._force(now)
+        if stop.phase is Phase.ANNOUNCE:
+            self._announce()
+            yield self._enter(Phase.ON_STOP, now)
+        if stop.phase is Phase.ON_STOP:
+            yield from self._run_on_stop(now)
+            if self._hooks_at_work(now):
+                return
+            yield self._enter(Phase.DRAIN_DELAY, now)
+        if stop.phase is Phase.DRAIN_DELAY:
+            if now < self._delay_until() and not self.empty:
+                return
+            yield self._enter(Phase.TERMINATE, now)
+            self._tell_workers(now)
+        if stop.phase is Phase.TERMINATE:
+            yield from self._remind(now)
+            if now < stop.deadline and not self.empty:
+                return
+            yield self._enter(Phase.KILL, now)
+        yield from self._after_the_deadline(now, broken=broken)
+
+    def _after_the_deadline(self, now: float, *, broken: bool) -> Iterator[Action]:
+        stop = self.stop
+        if stop.phase is Phase.KILL:
+            yield from self._give_up(now, over=self.empty)
+            if not (self.empty or stop.stuck):
+                return
+            yield self._enter(Phase.HELPERS, now)
+            self.alone, self._sweep_at, self._remind_at = False, now, None
+            yield Sweep(kill=False)
+        if stop.phase is Phase.HELPERS:
+            yield from self._sweep(now)
+            if not self.alone and now < stop.phase_began + GIVE_UP_SECONDS:
+                return
+            self._sweep_at = None
+            yield self._enter(Phase.ON_EXIT, now)
+        if stop.phase is Phase.ON_EXIT:
+            moment = self._moments["on_exit"]
+            yield from moment.plan(now)
+            if not moment.done:
+                return
+            yield self._enter(Phase.DONE, now)
+            status = stop.status(broken=broken)
+            yield Note("stop.report", None, stop.report(now, status))
+            yield Finish(status)
+
+    # -- the phases ------------------------------------------------------------
+
+    def _enter(self, phase: Phase, now: float) -> Note:
+        name, seconds = self.stop.enter(phase, now)
+        return Note("stop.phase", None, {"phase": name, "seconds": round(seconds, 6), "next": phase.value})
+
+    def _announce(self) -> None:
+        for pool in self._pools:
+            pool.hold()
+            for worker in pool.workers.values():
+                self.stop.farewells[worker.id] = Farewell(worker)
+        for name in GOING_UP:
+            self._moments[name].skip()
+
+    def _run_on_stop(self, now: float) -> Iterator[Action]:
+        for name in GOING_UP:  # one that was at work when the stop came has its time to end
+            yield from self._moments[name].plan(now, self.stop.half)
+        if not any(self._moments[name].running for name in GOING_UP):
+            yield from self._moments["on_stop"].plan(now, self.stop.half)
+
+    def _hooks_at_work(self, now: float) -> bool:
+        if now >= self.stop.half:
+            self._moments["on_stop"].skip()
+            return False
+        return not all(self._moments[name].done for name in (*GOING_UP, "on_stop"))
+
+    def _tell_workers(self, now: float) -> None:
+        for pool in reversed(list(self._pools)):
+            kill_at = min(self.stop.deadline, now + pool.settings.stop_timeout)
+            pool.leave(now, kill_at, replace=self.stop.firmness is Firmness.RESTART)
+        self._remind_at = now + UNACKNOWLEDGED
+
+    def _remind(self, now: float) -> Iterator[Action]:
+        if self._remind_at is None or now < self._remind_at:
+            return
+        self._remind_at = None
+        silent = [w.name for p in self._pools for w in p.workers.values() if w.acknowledged_at is None]
+        if silent:
+            yield Note("stop.waiting", None, {"workers": silent, "seconds": UNACKNOWLEDGED})
+
+    def _force(self, now: float) -> Iterator[Action]:
+        if self.stop.phase is Phase.ANNOUNCE:
+            self._announce()
+        for name in (*GOING_UP, "on_stop"):
+            self._moments[name].abandon()
+        for pool in self._pools:
+            pool.force()
+        self._remind_at = None
+        yield self._enter(Phase.KILL, now)
+
+    def _give_up(self, now: float, *, over: bool) -> Iterator[Action]:
+        if not over and now >= self.stop.phase_began + GIVE_UP_SECONDS:
+            self.stop.stuck = True
+            left = [w.name for p in self._pools for w in p.workers.values()]
+            yield Note("stop.stuck", None, {"workers": left, "seconds": GIVE_UP_SECONDS})
+
+    def _sweep(self, now: float) -> Iterator[Action]:
+        """Helpers had their TERM when the phase began; after a second, or the deadline, KILL."""
+        if self._sweep_at is None or now < self._sweep_at or self.alone:
+            return
+        patience = min(self.stop.phase_began + HELPER_SECONDS, self.stop.deadline)
+        if now < patience and self.stop.firmness is not Firmness.FORCE:
+            self._sweep_at = patience
+            return
+        self._sweep_at = now + AGAIN_SECONDS
+        yield Sweep(kill=True)

@@ -1,0 +1,191 @@
+"""The whole life: all pools, the master's hooks, and the way down.
+
+::
+
+    import -> on_start -> pools come up -> on_ready -> running
+       |__________|______________|______________|_________|
+                                 | a stop was asked for
+                                 v  descent.py
+
+Every fact and every wish goes through here, so that a worker's number finds its
+pool and a stop finds everything.  Knows nothing of signals, sockets or
+processes; times are monotonic seconds that it is told.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from supervisor.decide.actions import Action, Note, Start
+from supervisor.decide.descent import Descent
+from supervisor.decide.moment import Moment
+from supervisor.decide.pool import Pool
+from supervisor.decide.stopping import Firmness, Stopping
+from supervisor.exits import End
+from supervisor.settings import Settings
+
+IMPORT_SECONDS = 30.0  # for importing the modules of the master's hooks
+
+
+class Life:
+    """What the master should do next, from its first fork to its last breath."""
+
+    def __init__(self, settings: Settings, random: Callable[[], float]) -> None:
+        ids, master = itertools.count(1), settings.master
+        self.settings = master
+        self.pools = {name: Pool(pool, ids, random) for name, pool in settings.pools.items()}
+        self.moments = {
+            name: Moment(name, master.hook_timeout) for name in ("on_start", "on_ready", "on_stop", "on_exit")
+        }
+        self.moments["import"] = Moment("import", IMPORT_SECONDS, count=1)
+        self.descent: Descent | None = None
+        self.quiet = self.was_ready = False
+        self.broken = False  # the master itself cannot go on
+        self._whose: dict[int, Pool] = {}
+        self._news: list[Action] = []
+
+    # -- facts -----------------------------------------------------------------
+
+    def whose(self, id: int) -> Pool | None:
+        """The pool of a worker that is not gone."""
+        return self._whose.get(id)
+
+    def exited(self, id: int, end: End, now: float) -> None:
+        """A worker was reaped, or could not be forked."""
+        pool = self._whose.pop(id, None)
+        if pool is None:
+            return
+        if self.descent and (farewell := self.descent.stop.farewells.get(id)):
+            farewell.gone_at, farewell.end = now, end
+        pool.exited(id, end, now)
+
+    def alone(self) -> None:
+        """No child is left, known or adopted."""
+        if self.descent:
+            self.descent.alone = True
+
+    def imported(self, counts: dict[str, int]) -> None:
+        """How many hooks the master has for each moment."""
+        for name, count in counts.items():
+            self.moments[name].count = count
+
+    def hook_ended(self, moment: str, index: int, error: str | None) -> None:
+        """A hook of the master's returned, or raised ``error``."""
+        self.moments[moment].ended(index, error)
+
+    def thawed(self, now: float) -> None:
+        """The master did not run for a while, so it could hear nobody."""
+        for pool in self.pools.values():
+            pool.thawed(now)
+
+    # -- wishes ----------------------------------------------------------------
+
+    def ask(self, firmness: Firmness, reason: str, now: float) -> None:
+        """A stop was asked for; a firmer one changes how the present one ends."""
+        if self.descent is None:
+            seconds = self.settings.stop_timeout
+            stop = Stopping(firmness, reason, now, now + seconds, now + seconds / 2, phase_began=now)
+            delay = self.settings.drain_delay
+            self.descent = Descent(stop, self.pools.values(), self.moments, delay)
+        elif firmness > self.descent.stop.firmness:
+            self.descent.stop.firmness, self.descent.stop.reason = firmness, reason
+        else:
+            self._news.append(Note("signal.ignored", None, {"reason": reason, "text": "already stopping"}))
+            return
+        left = max(0.0, self.descent.stop.deadline - now)
+        self._news.append(Note("master.stopping", None, {"reason": reason, "seconds": left}))
+
+    def interrupt(self, reason: str, now: float) -> None:
+        """INT: a stop; when one goes on already, force it."""
+        self.ask(Firmness.FORCE if self.descent else Firmness.STOP, reason, now)
+
+    def fail(self, reason: str, now: float) -> None:
+        """The master itself cannot go on: leave in order, with status 1."""
+        self.broken = True
+        if self.descent is None:
+            self.ask(Firmness.STOP, reason, now)
+
+    def hush(self, on: bool) -> None:
+        """Quiet, or un-quiet."""
+        if self.descent is None and on is not self.quiet:
+            self.quiet = on
+            self._news.append(Note("master.quiet" if on else "master.unquiet"))
+            for pool in self.pools.values():
+                pool.hush(on)
+
+    def resize(self, pool: Pool, size: int, now: float) -> None:
+        """Want so many workers in ``pool``; one that is parked tries again."""
+        if self.descent is None:
+            fields = {"pool": pool.name, "workers": size, "before": pool.slots.size}
+            self._news.append(Note("pool.scaled", None, fields))
+            pool.resize(size, now)
+
+    # -- questions -------------------------------------------------------------
+
+    @property
+    def stop(self) -> Stopping | None:
+        """The stop that goes on, if one does."""
+        return self.descent.stop if self.descent else None
+
+    @property
+    def state(self) -> str:
+        """As ``status`` shows it."""
+        if self.descent:
+            return "restarting" if self.descent.stop.firmness is Firmness.RESTART else "stopping"
+        if not self.was_ready:
+            return "starting"
+        return "quiet" if self.quiet else "running"
+
+    def deadline(self) -> float | None:
+        """When `plan` will next have something to say if nothing happens."""
+        times = [pool.deadline() for pool in self.pools.values()]
+        times += [moment.until for moment in self.moments.values()]
+        if self.descent:
+            times.append(self.descent.deadline())
+        return min((t for t in times if t is not None), default=None)
+
+    # -- the plan --------------------------------------------------------------
+
+    def plan(self, now: float) -> list[Action]:
+        """What to do now.  Asked again at the same time, it has nothing to add."""
+        rise = [] if self.descent else list(self._rise(now))
+        descent = list(self.descent.plan(now, broken=self.broken)) if self.descent else []
+        pools = [action for pool in self.pools.values() for action in self._plan_pool(pool, now)]
+        news, self._news = self._news, []
+        return [*news, *descent, *pools, *rise]
+
+    def _plan_pool(self, pool: Pool, now: float) -> list[Action]:
+        pool.paused = self._hooks_hold_forks()
+        plan = pool.plan(now)
+        self._whose.update((action.worker, pool) for action in plan if isinstance(action, Start))
+        return plan
+
+    def _hooks_hold_forks(self) -> bool:
+        """Nothing is forked before ``on_start`` is over, nor while a hook's thread runs."""
+        going_up = not (self.moments["import"].done and self.moments["on_start"].done)
+        return going_up or self.moments["on_ready"].running
+
+    def _rise(self, now: float) -> Iterator[Action]:
+        for name in ("import", "on_start"):
+            moment = self.moments[name]
+            yield from moment.plan(now)
+            if moment.failed:
+                self._abort(name, moment.failed, now)
+            if moment.failed or not moment.done:
+                return
+        if any(pool.gave_up for pool in self.pools.values()):
+            self.ask(Firmness.GAVE_UP, "gave up", now)
+            return
+        if not self.was_ready and all(pool.full for pool in self.pools.values()):
+            self.was_ready = True
+            yield Note("master.ready")
+        if self.was_ready:
+            yield from self.moments["on_ready"].plan(now)
+
+    def _abort(self, moment: str, error: str, now: float) -> None:
+        """Nothing was built up, so nothing is to be taken down: the other hooks do not run."""
+        self._news.append(Note("master.error", None, {"text": f"{moment}: {error}"}))
+        self.fail(f"{moment} failed", now)
+        for name in ("on_stop", "on_exit"):
+            self.moments[name].abandon()

@@ -1,0 +1,64 @@
+"""One moment of the master's life at which its own hooks run, one after another.
+
+Knows which hook runs and until when; a hook that hangs is left behind.  Knows
+nothing of threads or of what the hooks are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from supervisor.decide.actions import Action, Note, Run
+
+
+@dataclass
+class Moment:
+    """``count`` hooks, each within ``timeout`` seconds."""
+
+    name: str
+    timeout: float
+    count: int = 0
+    next: int = 0
+    until: float | None = None  # when the hook that runs now is left behind
+    failed: str | None = None
+
+    @property
+    def running(self) -> bool:
+        """A hook is at work."""
+        return self.until is not None
+
+    @property
+    def done(self) -> bool:
+        """Nothing runs and nothing is left to run."""
+        return not self.running and self.next >= self.count
+
+    def ended(self, index: int, error: str | None) -> None:
+        """Fact: that hook returned, or raised ``error``."""
+        if self.running and index == self.next - 1:  # else it was left behind earlier
+            self.until = None
+            self.failed = self.failed or error
+
+    def skip(self) -> None:
+        """Run none of those that have not begun."""
+        self.next = max(self.next, self.count)
+
+    def abandon(self) -> None:
+        """Leave behind the one that runs, too."""
+        self.skip()
+        self.until = None
+
+    def plan(self, now: float, latest: float | None = None) -> Iterator[Action]:
+        """Start the next hook, or leave a late one behind; none runs beyond ``latest``."""
+        if self.until is not None and latest is not None:
+            self.until = min(self.until, latest)
+        if self.until is not None and now >= self.until:
+            self.until = None
+            self.failed = self.failed or "it did not return in time"
+            yield Note(
+                "hook.timeout", None, {"hook": self.name, "index": self.next - 1, "seconds": self.timeout}
+            )
+        if self.until is None and self.next < self.count and (latest is None or now < latest):
+            self.until = now + self.timeout if latest is None else min(now + self.timeout, latest)
+            self.next += 1
+            yield Run(self.name, self.next - 1)

@@ -1,0 +1,59 @@
+"""What the decision core remembers of one worker.
+
+State and wish, no behaviour but questions.  The pid and what the worker tells
+of itself are kept as words for reports; nothing is decided by them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class State(Enum):
+    """A worker that is gone is not in the dict."""
+
+    FORKING = "forking"  # planned; the fork has not come back as a fact
+    STARTING = "starting"  # forked, not ready yet
+    READY = "ready"
+    STOPPING = "stopping"  # asked to leave, or said by itself that it leaves
+    KILLED = "killed"  # sent SIGKILL, not reaped yet
+
+
+@dataclass(slots=True)
+class Worker:
+    """One life in a slot.  All times are monotonic seconds."""
+
+    id: int
+    pool: str
+    slot: int
+    generation: int
+    born_at: float  # when its start was planned, so before the fork
+    state: State = State.FORKING
+    pid: int | None = None
+    ready_at: float | None = None
+    beaten_at: float = 0.0
+    asked_at: float | None = None
+    replace: bool = False  # a successor will come
+    acknowledged_at: float | None = None
+    kill_at: float | None = None  # when SIGKILL follows; a stack dump comes shortly before
+    dumped: bool = False
+    killed: str | None = None  # why we killed it
+    quiet: bool = False
+    jobs: int | None = None
+    in_flight: int | None = None
+    text: str | None = None  # its last STATUS=
+
+    @property
+    def name(self) -> str:
+        """``POOL.SLOT``."""
+        return f"{self.pool}.{self.slot}"
+
+    @property
+    def leaving(self) -> bool:
+        """On its way out, so no longer part of the pool's strength."""
+        return self.state in (State.STOPPING, State.KILLED)
+
+    def lived(self, now: float) -> float:
+        """Seconds since it was ready; 0 if it never was."""
+        return 0.0 if self.ready_at is None else now - self.ready_at
