@@ -156,7 +156,10 @@ class HttpSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """One configuration file, whole."""
+    """One configuration file, whole.
+
+    `file` is as the user gave it, for messages; `path` the same, absolute.
+    """
 
     file: str
     master: MasterSettings
@@ -165,3 +168,4 @@ class Settings:
     sockets: Mapping[str, SocketSettings] = field(default_factory=dict)
     tasks: Mapping[str, TaskSettings] = field(default_factory=dict)
     http: HttpSettings | None = None
+    path: str = ""

@@ -68,7 +68,18 @@ def test_only_the_master_joins_decide_and_unix(path: Path) -> None:
 
 
 def test_the_decision_core_does_no_io_and_reads_no_clock() -> None:
-    forbidden = {"os", "sys", "time", "socket", "signal", "select", "threading", "subprocess", "logging", "datetime"}
+    forbidden = {
+        "os",
+        "sys",
+        "time",
+        "socket",
+        "signal",
+        "select",
+        "threading",
+        "subprocess",
+        "logging",
+        "datetime",
+    }
     for path in (ROOT / "decide").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names: set[str] = set()

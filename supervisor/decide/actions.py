@@ -64,6 +64,13 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class KillGroup:
+    """SIGKILL what is left of a dead worker's process group; it had TERM before."""
+
+    group: int
+
+
+@dataclass(frozen=True)
 class Run:
     """Run one of the master's own hooks.  Comes back as the fact ``hook_ended``."""
 
@@ -87,4 +94,4 @@ class Finish:
     status: int
 
 
-Action = Start | Stop | Quiet | Dump | Kill | Sweep | Run | Note | Finish
+Action = Start | Stop | Quiet | Dump | Kill | Sweep | KillGroup | Run | Note | Finish

@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 from typing import Generic, TypeVar
 
+SPARE = 64  # replaced entries that are not worth tidying away
+
 K = TypeVar("K", bound="int | str | tuple[str, int]")
 
 
@@ -28,6 +30,9 @@ class Deadlines(Generic[K]):
         self._times[key] = time
         self._count += 1
         heapq.heappush(self._heap, (time, self._count, key))
+        if len(self._heap) > 2 * len(self._times) + SPARE:
+            self._heap = [entry for entry in self._heap if self._times.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
 
     def drop(self, key: K) -> None:
         """Forget ``key``; its entry in the heap is passed over later."""

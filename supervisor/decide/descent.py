@@ -36,7 +36,7 @@ class Descent:
         self.alone = False  # no child of any kind is left
         self._pools, self._moments, self._drain_delay = pools, moments, drain_delay
         self._remind_at: float | None = None
-        self._sweep_at: float | None = None
+        self._swept_at: float | None = None  # helpers had their last KILL
 
     # -- questions -------------------------------------------------------------
 
@@ -47,7 +47,7 @@ class Descent:
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
-        times = (self._remind_at, self._sweep_at, self._phase_ends())
+        times = (self._remind_at, self._sweep_at(), self._phase_ends())
         return min((t for t in times if t is not None), default=None)
 
     def _phase_ends(self) -> float | None:
@@ -89,6 +89,7 @@ class Descent:
             yield from self._remind(now)
             if now < stop.deadline and not self.empty:
                 return
+            self._remind_at = None
             yield self._enter(Phase.KILL, now)
         yield from self._after_the_deadline(now, broken=broken)
 
@@ -99,13 +100,12 @@ class Descent:
             if not (self.empty or stop.stuck):
                 return
             yield self._enter(Phase.HELPERS, now)
-            self.alone, self._sweep_at, self._remind_at = False, now, None
+            self.alone, self._swept_at = False, None
             yield Sweep(kill=False)
         if stop.phase is Phase.HELPERS:
             yield from self._sweep(now)
             if not self.alone and now < stop.phase_began + GIVE_UP_SECONDS:
                 return
-            self._sweep_at = None
             yield self._enter(Phase.ON_EXIT, now)
         if stop.phase is Phase.ON_EXIT:
             moment = self._moments["on_exit"]
@@ -174,12 +174,17 @@ class Descent:
             yield Note("stop.stuck", None, {"workers": left, "seconds": GIVE_UP_SECONDS})
 
     def _sweep(self, now: float) -> Iterator[Action]:
+        if (at := self._sweep_at()) is not None and now >= at:
+            self._swept_at = now
+            yield Sweep(kill=True)
+
+    def _sweep_at(self) -> float | None:
         """Helpers had their TERM when the phase began; after a second, or the deadline, KILL."""
-        if self._sweep_at is None or now < self._sweep_at or self.alone:
-            return
-        patience = min(self.stop.phase_began + HELPER_SECONDS, self.stop.deadline)
-        if now < patience and self.stop.firmness is not Firmness.FORCE:
-            self._sweep_at = patience
-            return
-        self._sweep_at = now + AGAIN_SECONDS
-        yield Sweep(kill=True)
+        stop = self.stop
+        if stop.phase is not Phase.HELPERS or self.alone:
+            return None
+        if self._swept_at is not None:
+            return self._swept_at + AGAIN_SECONDS
+        if stop.firmness is Firmness.FORCE:
+            return stop.phase_began
+        return min(stop.phase_began + HELPER_SECONDS, stop.deadline)

@@ -17,8 +17,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
-from supervisor.decide.actions import Action, Note, Start
-from supervisor.decide.descent import Descent
+from supervisor.decide.actions import Action, KillGroup, Note, Start
+from supervisor.decide.deadlines import Deadlines
+from supervisor.decide.descent import HELPER_SECONDS, Descent
 from supervisor.decide.moment import Moment
 from supervisor.decide.pool import Pool
 from supervisor.decide.stopping import Firmness, Stopping
@@ -43,6 +44,7 @@ class Life:
         self.quiet = self.was_ready = False
         self.broken = False  # the master itself cannot go on
         self._whose: dict[int, Pool] = {}
+        self._groups: Deadlines[int] = Deadlines()  # what outlived its worker
         self._news: list[Action] = []
 
     # -- facts -----------------------------------------------------------------
@@ -59,6 +61,10 @@ class Life:
         if self.descent and (farewell := self.descent.stop.farewells.get(id)):
             farewell.gone_at, farewell.end = now, end
         pool.exited(id, end, now)
+
+    def outlived(self, group: int, now: float) -> None:
+        """A worker is gone and others of its process group are not; they have had TERM."""
+        self._groups.set(group, now + HELPER_SECONDS)
 
     def alone(self) -> None:
         """No child is left, known or adopted."""
@@ -141,6 +147,7 @@ class Life:
         """When `plan` will next have something to say if nothing happens."""
         times = [pool.deadline() for pool in self.pools.values()]
         times += [moment.until for moment in self.moments.values()]
+        times.append(self._groups.earliest())
         if self.descent:
             times.append(self.descent.deadline())
         return min((t for t in times if t is not None), default=None)
@@ -149,11 +156,14 @@ class Life:
 
     def plan(self, now: float) -> list[Action]:
         """What to do now.  Asked again at the same time, it has nothing to add."""
+        facts = [action for pool in self.pools.values() for action in pool.news()]
         rise = [] if self.descent else list(self._rise(now))
         descent = list(self.descent.plan(now, broken=self.broken)) if self.descent else []
-        pools = [action for pool in self.pools.values() for action in self._plan_pool(pool, now)]
+        in_order = reversed(self.pools.values()) if self.descent else self.pools.values()
+        pools = [action for pool in in_order for action in self._plan_pool(pool, now)]
+        groups = [KillGroup(group) for group in self._groups.due(now)]
         news, self._news = self._news, []
-        return [*news, *descent, *pools, *rise]
+        return [*news, *facts, *groups, *descent, *pools, *rise]
 
     def _plan_pool(self, pool: Pool, now: float) -> list[Action]:
         pool.paused = self._hooks_hold_forks()
@@ -170,9 +180,9 @@ class Life:
         for name in ("import", "on_start"):
             moment = self.moments[name]
             yield from moment.plan(now)
-            if moment.failed:
+            if moment.failed is not None:
                 self._abort(name, moment.failed, now)
-            if moment.failed or not moment.done:
+            if moment.failed is not None or not moment.done:
                 return
         if any(pool.gave_up for pool in self.pools.values()):
             self.ask(Firmness.GAVE_UP, "gave up", now)

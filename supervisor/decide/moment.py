@@ -21,6 +21,7 @@ class Moment:
     count: int = 0
     next: int = 0
     until: float | None = None  # when the hook that runs now is left behind
+    skipped: bool = False  # none begins any more, though the count may be learnt later
     failed: str | None = None
 
     @property
@@ -31,17 +32,21 @@ class Moment:
     @property
     def done(self) -> bool:
         """Nothing runs and nothing is left to run."""
-        return not self.running and self.next >= self.count
+        return not self.running and not self._left
+
+    @property
+    def _left(self) -> bool:
+        return self.next < self.count and not self.skipped
 
     def ended(self, index: int, error: str | None) -> None:
         """Fact: that hook returned, or raised ``error``."""
         if self.running and index == self.next - 1:  # else it was left behind earlier
             self.until = None
-            self.failed = self.failed or error
+            self.failed = error if self.failed is None else self.failed
 
     def skip(self) -> None:
         """Run none of those that have not begun."""
-        self.next = max(self.next, self.count)
+        self.skipped = True
 
     def abandon(self) -> None:
         """Leave behind the one that runs, too."""
@@ -54,11 +59,11 @@ class Moment:
             self.until = min(self.until, latest)
         if self.until is not None and now >= self.until:
             self.until = None
-            self.failed = self.failed or "it did not return in time"
+            self.failed = "it did not return in time" if self.failed is None else self.failed
             yield Note(
                 "hook.timeout", None, {"hook": self.name, "index": self.next - 1, "seconds": self.timeout}
             )
-        if self.until is None and self.next < self.count and (latest is None or now < latest):
+        if self.until is None and self._left and (latest is None or now < latest):
             self.until = now + self.timeout if latest is None else min(now + self.timeout, latest)
             self.next += 1
             yield Run(self.name, self.next - 1)

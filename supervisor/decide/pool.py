@@ -48,7 +48,7 @@ class Pool:
     def started(self, id: int, pid: int) -> None:
         """The fork worked."""
         worker = self.workers.get(id)
-        if worker is None:
+        if worker is None or worker.pid is not None:
             return
         worker.pid = pid
         self._news.append(Note("worker.started", worker))
@@ -155,7 +155,7 @@ class Pool:
                 worker.beaten_at = now
                 self._expect_beat(worker)
             elif worker.state is State.STARTING:
-                self._deadlines.set(worker.id, now + self.settings.start_timeout)
+                self.extended(worker.id, self.settings.start_timeout, now)
 
     # -- questions -------------------------------------------------------------
 
@@ -198,6 +198,8 @@ class Pool:
         starts = list(self._starts(now)) if self.may_start else []
         self._watch_strength()
         news, self._news = self._news, []
+        # Who was to be told something may have gone in the same instant.
+        news = [a for a in news if not isinstance(a, Stop | Quiet) or a.worker in self.workers]
         return [*news, *late, *starts]
 
     def _overdue(self, worker: Worker, now: float) -> Iterator[Action]:
@@ -281,12 +283,19 @@ class Pool:
 
     def _expect_exit(self, worker: Worker, now: float, kill_at: float) -> None:
         if worker.dumped:
-            return  # it is being killed already, and sooner
+            self._kill_sooner(worker, kill_at)
+            return
         self._become(worker, State.STOPPING)
         # Told twice (TERM by hand, then the master's stop), the earlier end holds.
         worker.kill_at = kill_at if worker.kill_at is None else min(worker.kill_at, kill_at)
         margin = max(0.0, min(DUMP_SECONDS, (worker.kill_at - now) / 10))
         self._deadlines.set(worker.id, worker.kill_at - margin)
+
+    def _kill_sooner(self, worker: Worker, kill_at: float) -> None:
+        """It is being killed already; a stop may leave it less time, never more."""
+        planned = self._deadlines.get(worker.id)
+        if planned is not None and kill_at < planned:
+            self._deadlines.set(worker.id, kill_at)
 
     def _expect_beat(self, worker: Worker) -> None:
         if self.settings.watchdog:

@@ -26,10 +26,12 @@ class Verdict(Enum):
     FINISHED = "finished"  # this slot has done what it was for
 
 
-def judge(end: End, lived: float, asked: bool, settings: PoolSettings) -> Verdict:
+def judge(end: End, lived: float, asked: bool, settings: PoolSettings) -> Verdict:  # noqa: PLR0911  # one rule of the contract a line
     """What the exit of one worker means; ``lived`` is seconds since it was ready, else 0."""
     if asked:
         return Verdict.PLANNED
+    if end.error is not None:
+        return Verdict.FAILURE  # it has not had its one life yet
     if settings.restart == "never":
         return Verdict.FINISHED
     if end.code == WORKER_REPLACE:

@@ -61,8 +61,8 @@ class Farewell:
 
     @property
     def killed(self) -> bool:
-        """We had to SIGKILL it."""
-        return self.worker.killed is not None
+        """We had to SIGKILL it: one that still left by itself at the last moment does not count."""
+        return self.worker.killed is not None and self.end.code is None
 
 
 @dataclass

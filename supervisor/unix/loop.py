@@ -130,7 +130,7 @@ def reset_signals() -> None:
 
 def block_signals() -> set[signal.Signals] | set[int]:
     """Block every signal in this thread; return the mask that was.  signal(7), sigprocmask(2)."""
-    return signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # type: ignore[return-value]
+    return signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 def set_mask(mask: Iterable[int]) -> None:

@@ -1,0 +1,1 @@
+"""Programs to run under supervisord-lite, and to start your own from."""

@@ -1,0 +1,152 @@
+"""From checked settings to a running master, and from its last turn to the exit status.
+
+`start` is called in the front process, which has read the configuration with
+heavy libraries.  It replaces itself (same pid) by a lean interpreter that gets
+the settings through a memory file: the master then holds, and every fork
+copies, only what it needs.  Signals are blocked across the exec, so one that
+comes early is pending until the loop can hear it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import resource
+import signal
+import sys
+from typing import NoReturn
+
+from supervisor.errors import StartError, SupervisorError
+from supervisor.settings import Settings
+from supervisor.unix.files import open_standard
+from supervisor.unix.loop import Loop, block_signals, set_mask
+
+TO_MASTER = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGUSR2,
+    signal.SIGHUP,
+    signal.SIGTSTP,
+    signal.SIGCONT,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGUSR1,
+    signal.SIGCHLD,
+)
+# Their default action would end the master without a word; they are heard, and ignored aloud.
+MEANINGLESS = (
+    signal.SIGALRM,
+    signal.SIGVTALRM,
+    signal.SIGPROF,
+    signal.SIGIO,
+    signal.SIGPWR,
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+)
+# Meant for the master alone: neither hooks nor workers nor their children see them.
+MASTERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
+
+
+def start(settings: Settings) -> NoReturn:
+    """Become the master; from here on no signal is lost."""
+    block_signals()
+    fd = pack(settings)
+    os.set_inheritable(fd, True)
+    command = argv(fd)
+    os.execv(command[0], command)
+
+
+def pack(settings: Settings) -> int:
+    """A memory file that holds the settings."""
+    fd = os.memfd_create("supervisor-settings")
+    with open(fd, "wb", closefd=False) as file:
+        pickle.dump(settings, file)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def argv(fd: int) -> list[str]:
+    """The command of a master that reads its settings from ``fd``, with this interpreter's path."""
+    import subprocess  # here: the master itself has no use for it
+
+    code = f"import sys; sys.path[:] = {sys.path!r}; from supervisor.boot import main; main({fd})"
+    return [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", code]  # type: ignore[attr-defined]
+
+
+def main(fd: int) -> NoReturn:
+    """Be the master."""
+    block_signals()
+    open_standard()
+    with open(fd, "rb") as file:
+        settings = pickle.load(file)  # noqa: S301  # written by `pack`, in this very process
+    try:
+        status = run(settings)
+    except SupervisorError as error:
+        _complain(str(error))
+        status = error.status
+    os._exit(status)  # a hook that hangs must not hold up the end
+
+
+def run(settings: Settings) -> int:
+    """Set up, live, clean up; return the exit status."""
+    from supervisor.master import Master
+    from supervisor.unix.doors import open_doors
+    from supervisor.unix.prctl import become_subreaper
+
+    environ = _settle(settings)
+    doors = open_doors(settings.master, _complain)
+    try:
+        nofile = _raise_nofile()
+        loop = Loop()
+        master = Master(settings, doors, loop, environ, nofile)
+        if not become_subreaper():
+            master.tell(
+                "master.warning", "warning", reason="cannot adopt orphans: helpers may outlive a stop"
+            )
+        loop.listen((*TO_MASTER, *MEANINGLESS))
+        set_mask(())
+        gc.collect()
+        gc.freeze()  # what is here stays, and stays shared with the workers
+        status = master.run()
+        block_signals()  # the way out is short and is walked once
+        master.close()
+    finally:
+        doors.remove()
+    return status
+
+
+def _settle(settings: Settings) -> dict[str, str]:
+    """Take the place that the configuration gives; return the environment as it was found.
+
+    What the service manager meant for this process alone is taken out of it.
+    """
+    import setproctitle
+
+    master, environ = settings.master, dict(os.environ)
+    try:
+        os.chdir(master.working_dir)
+    except OSError as error:
+        raise StartError(f"cannot enter master.working_dir {master.working_dir}: {error.strerror}") from error
+    if master.umask is not None:
+        os.umask(master.umask)
+    sys.path[:0] = master.pythonpath
+    for name in MASTERS_OWN:
+        os.environ.pop(name, None)
+    setproctitle.setproctitle(f"{master.name}: master ({settings.file})")
+    return environ
+
+
+def _raise_nofile() -> tuple[int, int]:
+    """A pidfd for each worker: use all descriptors that are allowed.  Workers get the old limit back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft, hard
+
+
+def _complain(text: str) -> None:
+    """One line on stderr, while there is no log yet."""
+    try:
+        os.write(2, f"supervisord-lite: {text}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        return

@@ -1,0 +1,215 @@
+"""The one thread beside the target: it hears signals and tells the master.
+
+Python runs signal handlers in the main thread only, and that may sit in a
+blocking call for minutes.  So the handlers here do nothing; the C handler
+writes the signal's number to the wakeup fd, whichever thread the kernel
+interrupted, and this thread reads it.  It sleeps in one poll(2) without
+timeout unless something has a deadline.
+
+Knows what each signal means to a worker; knows neither the target nor how hooks
+are found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from types import FrameType
+
+from supervisor.child.link import MasterLink
+from supervisor.exits import WORKER_DONE, WORKER_REPLACE
+from supervisor.worker import Worker
+
+HEARD = (
+    signal.SIGTERM,
+    signal.SIGUSR2,
+    signal.SIGTSTP,
+    signal.SIGCONT,
+    signal.SIGQUIT,
+    # Not SIG_IGN: that would be inherited by what the target runs, a handler is not.
+    signal.SIGINT,
+    signal.SIGHUP,
+)
+REASONS = {signal.SIGTERM: "stop", signal.SIGUSR2: "replace"}
+QUIT_STATUS = 128 + signal.SIGQUIT
+TELL_SECONDS = 1.0  # between two messages with counters
+RETRY_SECONDS = 0.05  # when the master's queue is full
+
+
+class Phase(Enum):
+    """How far the worker is."""
+
+    BOOTING = "booting"  # nothing of the application has begun: a stop leaves at once
+    WORKING = "working"
+    LEAVING = "leaving"  # the target has returned
+
+
+@dataclass
+class Guard:
+    """What to do when the main thread does not come back from a hook in time."""
+
+    until: float
+    overdue: Callable[[], None]
+
+
+class Attendant:
+    """Owns the wakeup fd of this process."""
+
+    def __init__(self, master: int, stop_timeout: float, run_hooks: Callable[[str], None]) -> None:
+        self._master, self._stop_timeout, self._run_hooks = master, stop_timeout, run_hooks
+        self._woken, self._wake = socket.socketpair()
+        self._woken.setblocking(False)
+        self._wake.setblocking(False)
+        self._lock = threading.Lock()  # the phase and the stop are changed under it
+        self._phase = Phase.BOOTING
+        self._stop_hooks: threading.Thread | None = None
+        self._unsent: dict[str, object] = {}
+        self._tell_at: float | None = None
+        self._told_at = 0.0
+        self._guard: Guard | None = None
+        self._die_at: float | None = None
+
+    @property
+    def wake_fd(self) -> int:
+        """Where a byte wakes this thread."""
+        return self._wake.fileno()
+
+    def listen(self) -> None:
+        """Install the handlers; to be called in the main thread, signals still blocked."""
+        signal.set_wakeup_fd(self.wake_fd, warn_on_full_buffer=False)
+        for number in HEARD:
+            signal.signal(number, self._pass_on)
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        """Once more by hand: a library (asyncio's add_signal_handler) may have taken the wakeup fd."""
+        del frame
+        with contextlib.suppress(OSError):
+            os.write(self._wake.fileno(), bytes([number]))
+
+    def attend(self, worker: Worker, link: MasterLink) -> None:
+        """Start the thread."""
+        self._worker, self._link = worker, link
+        threading.Thread(target=self._run, name="supervisor-attendant", daemon=True).start()
+
+    # -- called by the main thread ---------------------------------------------
+
+    def begin(self) -> bool:
+        """The application begins; false if a stop was asked for before."""
+        with self._lock:
+            self._phase = Phase.WORKING
+            return not self._worker.stopping
+
+    def leave(self) -> None:
+        """The target has returned: no stop hook begins from now on; wait for those that have."""
+        with self._lock:
+            self._phase = Phase.LEAVING
+            hooks = self._stop_hooks
+        if hooks is not None:
+            hooks.join()
+
+    def watch(self, guard: Guard | None) -> None:
+        """Call ``guard.overdue`` in this thread unless the guard is lifted in time."""
+        self._guard = guard
+        self._link.poke()
+
+    @property
+    def orphaned(self) -> bool:
+        """The master is gone."""
+        return os.getppid() != self._master
+
+    # -- the thread ------------------------------------------------------------
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        while True:
+            poll.poll(self._timeout())
+            for number in self._heard():
+                self._answer(number)
+            self._on_time(time.monotonic())
+
+    def _timeout(self) -> float | None:
+        """Milliseconds until something is due; None to sleep until a byte comes."""
+        guard = self._guard
+        dues = (self._tell_at, self._die_at, guard.until if guard else None)
+        times = [t for t in dues if t is not None]
+        return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
+
+    def _heard(self) -> bytes:
+        with contextlib.suppress(BlockingIOError):
+            return self._woken.recv(4096)
+        return b""
+
+    def _answer(self, number: int) -> None:
+        match number:
+            case 0:
+                self._tell_soon()
+            case signal.SIGTERM | signal.SIGUSR2:
+                self._stop(REASONS[signal.Signals(number)])
+            case signal.SIGTSTP:
+                self._hush()
+            case signal.SIGCONT:
+                self._worker.quiet = False
+            case signal.SIGQUIT:
+                os._exit(QUIT_STATUS)
+
+    def _stop(self, reason: str) -> None:
+        if self.orphaned and self._die_at is None:
+            self._die_at = time.monotonic() + self._stop_timeout
+        with self._lock:
+            if self._worker.stopping:
+                return
+            self._worker._stop(reason)
+            self._tell(STOPPING=1, **self._worker._take_news())
+            if self._phase is Phase.BOOTING:
+                os._exit(WORKER_REPLACE if reason == "replace" else WORKER_DONE)
+            if self._phase is Phase.WORKING:
+                self._stop_hooks = self._spawn("on_worker_stop")
+
+    def _hush(self) -> None:
+        if not self._worker.quiet:
+            self._worker.quiet = True
+            self._spawn("on_worker_quiet")
+
+    def _spawn(self, moment: str) -> threading.Thread:
+        thread = threading.Thread(target=self._run_hooks, args=(moment,), name=moment, daemon=True)
+        thread.start()
+        return thread
+
+    # -- telling the master ----------------------------------------------------
+
+    def _tell_soon(self) -> None:
+        """What a hot loop notes goes out once a second; what comes after a silence, at once."""
+        if self._tell_at is None:
+            self._tell_at = max(time.monotonic(), self._told_at + TELL_SECONDS)
+
+    def _tell(self, **fields: object) -> None:
+        self._unsent.update(fields)
+        sent = self._unsent == {} or self._link.send(**self._unsent)
+        now = time.monotonic()
+        if sent:
+            self._unsent, self._told_at = {}, now
+        self._tell_at = None if sent else now + RETRY_SECONDS
+
+    def tell_last(self) -> None:
+        """Before the process leaves: what was noted and not sent."""
+        with contextlib.suppress(Exception):
+            self._link.send(**self._unsent, **self._worker._take_news())
+
+    def _on_time(self, now: float) -> None:
+        if self._tell_at is not None and now >= self._tell_at:
+            self._tell(**self._worker._take_news())
+        guard = self._guard
+        if guard is not None and now >= guard.until:
+            self._guard = None
+            guard.overdue()
+        if self._die_at is not None and now >= self._die_at:
+            os.killpg(0, signal.SIGKILL)

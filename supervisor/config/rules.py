@@ -1,0 +1,132 @@
+"""What a table's values may be, and what keys have to do with each other.
+
+Every rule takes what was read and adds problems; none stops at the first.
+Whether a key is *written* is asked of the document, what it *says* of the settings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from supervisor.config import units
+from supervisor.config.problems import KeyPath, Problem, meant, shown
+from supervisor.settings import Hooks, MasterSettings
+
+MOST_WORKERS = 10_000
+NONZERO = {
+    "stop_timeout", "hook_timeout", "start_timeout", "within", "watchdog", "every", "timeout",
+    "initial", "max", "reset_after", "max_memory", "max_age", "max_size",
+}  # fmt: skip
+RANGES = {
+    "workers": (0, MOST_WORKERS),
+    "surge": (1, MOST_WORKERS),
+    "max_restarts": (0, 1_000_000),
+    "max_jobs": (1, 10**15),
+    "pause_after_failures": (0, 1_000_000),
+    "backlog": (1, 65_535),
+    "keep": (0, 1_000),
+    "nice": (-20, 19),
+}
+MASTER_HOOKS = {"import"} | {f.name for f in dataclasses.fields(Hooks) if f.name.startswith("on_")} - {
+    "on_worker_start",
+    "on_worker_quiet",
+    "on_worker_stop",
+    "on_worker_exit",
+}
+
+
+def values(settings: Any, path: KeyPath) -> Iterator[Problem]:
+    """Numbers within their ranges, in a table and the tables in it."""
+    for field in dataclasses.fields(settings):
+        value, at = getattr(settings, field.name), (*path, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from values(value, at)
+        elif field.name in NONZERO and value == 0:
+            yield Problem(at, "must be more than 0")
+        elif field.name in RANGES and isinstance(value, int):
+            least, most = RANGES[field.name]
+            if not least <= value <= most:
+                yield Problem(at, f"must be from {least} to {most}, not {shown(value)}")
+
+
+def one_of(table: Mapping[str, Any], keys: tuple[str, str], path: KeyPath) -> Iterator[Problem]:
+    present = [key for key in keys if key in table]
+    if not present:
+        yield Problem(path, f"needs either {keys[0]!r} or {keys[1]!r}")
+    elif len(present) > 1:
+        yield Problem(path, f"has both {keys[0]!r} and {keys[1]!r}; keep one")
+
+
+def pool_hooks(table: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
+    """A pool's workers have moments of their own; the master has one life for all pools."""
+    written = table.get("hooks")
+    for key in written if isinstance(written, dict) else ():
+        if key in MASTER_HOOKS:
+            yield Problem((*path, "hooks", key), "belongs in [hooks]; a pool has only on_worker_* hooks")
+
+
+def backoff(pool: Any, path: KeyPath) -> Iterator[Problem]:
+    if pool.backoff.max < pool.backoff.initial:
+        yield Problem((*path, "backoff"), "'max' must not be less than 'initial'")
+
+
+def known(table: Mapping[str, Any], key: str, names: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
+    """A list of names of other tables: `after` of pools, `sockets` of sockets."""
+    written = table.get(key)
+    for i, name in enumerate(written if isinstance(written, list) else ()):
+        if isinstance(name, str) and name not in names:
+            yield Problem((*path, key, i), f"there is no {_KINDS[key]} {shown(name)}{meant(name, names)}")
+
+
+_KINDS = {"after": "pool", "sockets": "socket"}
+
+
+def command(table: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
+    if table.get("command") in ([], [""]):
+        yield Problem(
+            (*path, "command"), 'expected a program and its arguments, as in ["python", "serve.py"]'
+        )
+
+
+def circles(after: Mapping[str, list[str]]) -> Iterator[Problem]:
+    """Pools that wait for each other would never start; each circle is told once."""
+    told: set[str] = set()
+    for pool in _waiting_for_ever(after):
+        circle = _way_back(pool, after)
+        if circle and not told & set(circle):
+            told |= set(circle)
+            yield Problem(("pools", pool, "after"), f"waits for itself: {' -> '.join([*circle, pool])}")
+
+
+def _waiting_for_ever(after: Mapping[str, list[str]]) -> list[str]:
+    """What is left when every pool has started that can."""
+    left = dict(after)
+    while ready := [pool for pool, others in left.items() if not any(other in left for other in others)]:
+        for pool in ready:
+            del left[pool]
+    return list(left)
+
+
+def _way_back(pool: str, after: Mapping[str, list[str]]) -> list[str]:
+    """The shortest circle through `pool`, which it begins; empty if there is none."""
+    ways, seen = [[pool]], {pool}
+    for way in ways:
+        for other in after.get(way[-1], ()):
+            if other == pool:
+                return way
+            if other not in seen:
+                seen.add(other)
+                ways.append([*way, other])
+    return []
+
+
+def control_socket(master: MasterSettings) -> Iterator[Problem]:
+    """After defaults and folders have been filled in: the kernel counts the bytes of the whole path."""
+    try:
+        units.socket_path(master.socket)
+    except ValueError as error:
+        yield Problem(("master", "socket"), str(error))
+    if master.socket == master.pidfile:
+        yield Problem(("master", "pidfile"), "is the same file as the control socket")

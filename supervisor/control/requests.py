@@ -1,0 +1,66 @@
+"""What the methods of the control socket do: a read asks for the picture, a write becomes a wish.
+
+Knows the decision core; knows nothing of sockets or of JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from supervisor import __version__
+from supervisor.control.protocol import METHOD_NOT_FOUND, REFUSED, Params, Refusal
+from supervisor.decide.life import Life
+from supervisor.decide.stopping import Firmness
+
+
+class Requests:
+    """Answers one method after another; ``now`` tells the monotonic time."""
+
+    def __init__(self, life: Life, picture: Callable[[], dict[str, Any]], now: Callable[[], float]) -> None:
+        self._life, self._picture, self._now = life, picture, now
+
+    def answer(self, method: str, params: Params) -> object:
+        """The result of a method whose parameters have been checked; or a Refusal."""
+        match method:
+            case "ping":
+                return "pong"
+            case "version":
+                return __version__
+            case "status":
+                return self._picture()
+            case "stop":
+                self._stop(force=params["force"])
+            case "restart":
+                self._restart()
+            case "quiet" | "unquiet":
+                self._hush(method == "quiet")
+            case "scale":
+                self._scale(params["pool"], params["workers"])
+            case _:
+                raise Refusal(METHOD_NOT_FOUND, f"no method {method!r}")
+        return True
+
+    def _stop(self, *, force: bool) -> None:
+        firmness = Firmness.FORCE if force else Firmness.STOP
+        self._life.ask(firmness, "forced stop command" if force else "stop command", self._now())
+
+    def _restart(self) -> None:
+        stop = self._life.stop
+        if stop is not None and stop.firmness is not Firmness.RESTART:
+            raise Refusal(REFUSED, "it is stopping already: start it again when it is gone")
+        self._life.ask(Firmness.RESTART, "restart command", self._now())
+
+    def _hush(self, on: bool) -> None:
+        if self._life.stop is not None:
+            raise Refusal(REFUSED, "it is stopping already, and workers take no new work")
+        self._life.hush(on)
+
+    def _scale(self, name: str, workers: int) -> None:
+        pool = self._life.pools.get(name)
+        if pool is None:
+            known = ", ".join(self._life.pools)
+            raise Refusal(REFUSED, f"no pool {name!r}; there are: {known}")
+        if self._life.stop is not None:
+            raise Refusal(REFUSED, "it is stopping already: nothing is scaled any more")
+        self._life.resize(pool, workers, self._now())

@@ -1,0 +1,249 @@
+"""The master's end of the control socket: clients, their limits, the event streams.
+
+Runs inside the master's loop and never blocks it (only `finish`, after the
+last turn, may wait, and not long).  What a method does is `answer`'s matter.
+A client's next request waits while replies pile up unread, so all that a client
+can make the master hold is one line, `ENOUGH` and one reply; a stream that
+reads too slowly is dropped.  Without clients it costs no wakeup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from supervisor.control import protocol
+from supervisor.control.caller import IDLE, Caller
+from supervisor.control.protocol import Refusal
+from supervisor.unix.control_socket import peer
+from supervisor.unix.loop import READ, WRITE, Loop, Seen
+
+MOST_CLIENTS = 64
+STREAM_LIMIT = 1024 * 1024  # unread events that a stream may pile up
+ACCEPTS = 64  # a turn: a flood of connects must not keep the master from its workers
+REQUESTS = 16  # a client and turn, for the same reason
+ENOUGH = 64 * 1024  # unread replies, in bytes, that make a client's next request wait
+PAUSE = 1.0  # after an accept that failed for want of descriptors or memory
+FLUSH = 1.0  # seconds that `finish` may take in all
+
+NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+DROPPED = protocol.encode(
+    {"level": "warning", "event": "stream.dropped", "message": "read too slowly; follow the events again"},
+)
+
+
+class Server:
+    """All clients of one listening socket."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        listener: socket.socket,
+        answer: protocol.Answer,
+        failed: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        """Watch ``listener``; ``failed`` is told of an ``answer`` that raised anything but a Refusal."""
+        self._loop = loop
+        self._listener = listener
+        self._ask = answer
+        self._failed = failed
+        self._clients: dict[int, Caller] = {}
+        self._last_key = 0
+        self._paused_until: float | None = None
+        self._trusted = {0, os.geteuid()}
+        loop.watch(listener.fileno(), "control")
+
+    def seen(self, seen: Seen, now: float) -> None:
+        """Take up what the loop reported as "control" or "client"."""
+        if seen.kind == "control":
+            self._accept(now)
+        elif client := self._clients.get(seen.key):
+            self._serve(client, seen.events, now)
+
+    def deadline(self) -> float | None:
+        """When `expire` is to be called; None when nothing waits for time."""
+        waiting = [c.deadline for c in self._clients.values() if c.deadline is not None]
+        if self._paused_until is not None:
+            waiting.append(self._paused_until)
+        return min(waiting, default=None)
+
+    def expire(self, now: float) -> None:
+        """Close who took too long, and listen again after a pause."""
+        for client in list(self._clients.values()):
+            if client.deadline is not None and client.deadline <= now:
+                self._close(client)
+        if self._paused_until is not None and self._paused_until <= now:
+            self._paused_until = None
+            self._loop.change(self._listener.fileno(), READ)
+
+    def publish(self, event: Mapping[str, object]) -> None:
+        """Put an event into every stream; the loop's next turn sends it."""
+        streams = [c for c in self._clients.values() if c.streaming and not c.leaving]
+        if not streams:
+            return
+        line = protocol.encode(event)
+        now = self._loop.now()
+        for client in streams:
+            if len(client.pending) + len(line) > STREAM_LIMIT:
+                client.pending += DROPPED
+                self._dismiss(client, now)
+            else:
+                client.pending += line
+            self._set_interest(client)
+
+    def fds(self) -> set[int]:
+        """The listener's and every client's: what a forked child must close."""
+        return {self._listener.fileno(), *(c.connection.fileno() for c in self._clients.values())}
+
+    def finish(self) -> None:
+        """Send what is pending, for at most a second in all, and close everything."""
+        until = time.monotonic() + FLUSH
+        poller = select.poll()
+        owed = {c.connection.fileno(): c for c in self._clients.values() if c.pending}
+        for fd in owed:
+            poller.register(fd, select.POLLOUT)
+        while owed and (left := until - time.monotonic()) > 0:
+            for fd, _events in poller.poll(left * 1000):
+                if not self._flushed(owed[fd]):
+                    continue
+                poller.unregister(fd)
+                del owed[fd]
+        self.close()
+
+    def close(self) -> None:
+        """Close the listener and every client at once."""
+        for client in list(self._clients.values()):
+            self._close(client)
+        self._loop.forget(self._listener.fileno())
+        self._listener.close()
+
+    # Accepting.
+
+    def _accept(self, now: float) -> None:
+        for _ in range(ACCEPTS):
+            try:
+                connection, _address = self._listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno in NO_ROOM:  # level-triggered: without a pause the loop would spin
+                    self._paused_until = now + PAUSE
+                    self._loop.change(self._listener.fileno(), 0)
+                return
+            self._welcome(connection, now)
+
+    def _welcome(self, connection: socket.socket, now: float) -> None:
+        connection.setblocking(False)
+        _pid, uid = peer(connection)
+        if uid not in self._trusted:
+            _turn_away(connection, Refusal(protocol.FORBIDDEN, f"uid {uid} may not control this; use sudo"))
+        elif len(self._clients) >= MOST_CLIENTS:
+            _turn_away(connection, Refusal(protocol.BUSY, f"{MOST_CLIENTS} clients are connected; try again"))
+        else:
+            self._last_key += 1
+            client = Caller(self._last_key, connection, now)
+            self._clients[client.key] = client
+            self._loop.watch(connection.fileno(), "client", client.key)
+
+    # Serving one client.
+
+    def _serve(self, client: Caller, events: int, now: float) -> None:
+        if events & ~WRITE:  # readable, hung up or broken: recv tells which
+            client.receive()
+        if not client.leaving:
+            self._answer(client, now)
+        if not self._flushed(client):
+            self._set_interest(client)
+        elif client.leaving or (client.ended and not client.received and not self._listens(client, events)):
+            self._close(client)
+        else:
+            self._set_interest(client)
+
+    @staticmethod
+    def _listens(client: Caller, events: int) -> bool:
+        """A half-closed stream still wants its events; a hung-up one is gone."""
+        return client.streaming and not events & (select.EPOLLHUP | select.EPOLLERR)
+
+    def _answer(self, client: Caller, now: float) -> None:
+        for _ in range(REQUESTS):
+            if len(client.pending) >= ENOUGH and not self._flushed(client):
+                break  # until it has read these
+            if (line := client.next_line()) is None:
+                break
+            if len(line) > protocol.LINE_LIMIT:
+                self._too_long(client, now)
+                return
+            client.deadline = now + IDLE
+            self._respond(client, line)
+        if len(client.received) > protocol.LINE_LIMIT and b"\n" not in client.received:
+            self._too_long(client, now)
+
+    def _respond(self, client: Caller, line: bytes) -> None:
+        follows = False
+
+        def answer(method: str, params: protocol.Params) -> object:
+            nonlocal follows
+            if method == "events":
+                follows = True
+                return True
+            return self._answered(method, params)
+
+        client.pending += protocol.respond(line, answer) or b""
+        if follows or client.streaming:  # only now: the reply comes before the first event
+            client.streaming = True
+            client.deadline = None
+
+    def _answered(self, method: str, params: protocol.Params) -> object:
+        try:
+            return self._ask(method, params)
+        except Refusal:
+            raise
+        except Exception as error:  # one bad answer must not end the master
+            self._failed(error)
+            message = f"internal error ({type(error).__name__}); the master's log says more"
+            raise Refusal(protocol.INTERNAL_ERROR, message) from error
+
+    def _too_long(self, client: Caller, now: float) -> None:
+        refusal = Refusal(protocol.INVALID_REQUEST, f"a line has at most {protocol.LINE_LIMIT} bytes")
+        client.pending += protocol.failure(None, refusal)
+        self._dismiss(client, now)
+
+    @staticmethod
+    def _dismiss(client: Caller, now: float) -> None:
+        """Let it have what is pending, then no more."""
+        client.leaving = True
+        client.received.clear()
+        client.deadline = now + IDLE
+
+    def _flushed(self, client: Caller) -> bool:
+        """Whether all that is pending has left; a client that is gone wants nothing more."""
+        try:
+            client.flush()
+        except OSError:  # EPIPE, ECONNRESET
+            client.pending.clear()
+            client.ended = client.leaving = True
+        return not client.pending
+
+    def _set_interest(self, client: Caller) -> None:
+        # Lines that this turn did not get to need another turn; a writable socket gives one.
+        more = b"\n" in client.received or (client.ended and client.received)
+        interest = WRITE if client.pending or more else 0 if client.ended else READ
+        if interest != client.interest:
+            client.interest = interest
+            self._loop.change(client.connection.fileno(), interest)
+
+    def _close(self, client: Caller) -> None:
+        del self._clients[client.key]
+        self._loop.forget(client.connection.fileno())
+        client.connection.close()
+
+
+def _turn_away(connection: socket.socket, refusal: Refusal) -> None:
+    with contextlib.suppress(OSError):
+        connection.send(protocol.failure(None, refusal))
+    connection.close()

@@ -1,0 +1,56 @@
+"""What the service manager (systemd) is told, and when.  sd_notify(3)
+
+Reads the decision core's picture and the events; sends READY, STOPPING, STATUS,
+WATCHDOG and EXTEND_TIMEOUT_USEC.  Silent where nobody listens, and then it
+costs no wakeup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from supervisor.decide.life import Life
+from supervisor.status import summary
+
+BEYOND = 15.0  # seconds after the stop's deadline that SIGKILL, helpers and on_exit may take
+AGAIN = 5.0  # between two extensions of the service manager's own timeout
+
+
+class Service:
+    """``send`` takes sd_notify assignments; ``beat`` is the watchdog's interval in seconds, if one is set."""
+
+    def __init__(self, life: Life, send: Callable[..., None], beat: float | None, now: float) -> None:
+        self._life, self._send, self._beat = life, send, beat
+        self._beat_at = None if beat is None else now
+        self._extend_at: float | None = None
+        self._summary = ""
+
+    def hear(self, event: str, fields: Mapping[str, Any]) -> None:
+        """An event that the service manager may care for."""
+        if event == "master.ready":
+            self._send(READY=1)
+        elif event == "master.stopping" and self._extend_at is None:
+            self._extend_at = 0.0
+            self._send(STOPPING=1)
+        elif event == "stop.report":
+            self._send(STATUS=f"stopped after {fields['seconds']:.1f} s, exit status {fields['status']}")
+
+    def deadline(self) -> float | None:
+        """When `keep_told` is next due if nothing happens."""
+        return min((t for t in (self._beat_at, self._extend_at) if t is not None), default=None)
+
+    def keep_told(self, now: float) -> None:
+        """Once a turn: what changed, and what is due.  Only a loop that turns sends WATCHDOG=1."""
+        if self._beat is not None and self._beat_at is not None and now >= self._beat_at:
+            self._beat_at = now + self._beat
+            self._send(WATCHDOG=1)
+        stop = self._life.stop
+        if stop and self._extend_at is not None and now >= self._extend_at:
+            self._extend_at = now + AGAIN
+            left = max(0.0, stop.deadline - now) + BEYOND
+            self._send(EXTEND_TIMEOUT_USEC=int(left * 1e6))
+        text = summary(self._life)
+        if text != self._summary:
+            self._summary = text
+            self._send(STATUS=text)

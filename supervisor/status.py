@@ -1,0 +1,127 @@
+"""One snapshot of everything as plain data: the object of ``status --json``.
+
+Reads the decision core's picture; adds what only the wall clock and /proc can
+say.  Changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor import __version__
+from supervisor.decide.life import Life
+from supervisor.decide.pool import Pool
+from supervisor.decide.slots import Slot
+from supervisor.decide.worker import State, Worker
+
+SHOWN = {
+    State.FORKING: "starting",
+    State.STARTING: "starting",
+    State.READY: "ready",
+    State.STOPPING: "stopping",
+    State.KILLED: "stopping",
+}
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What the picture needs and the decision core does not know."""
+
+    pid: int
+    began: float  # monotonic
+    ends: Mapping[tuple[str, int], dict[str, Any]]  # the last exit of each slot
+    usage: Callable[[int], tuple[int, float] | None]  # pid to bytes and CPU seconds
+
+
+def snapshot(life: Life, beside: Beside, now: float) -> dict[str, Any]:
+    """The whole picture at ``now`` (monotonic seconds)."""
+    stop = life.stop
+    return {
+        "name": life.settings.name,
+        "pid": beside.pid,
+        "version": __version__,
+        "state": life.state,
+        "generation": max((p.generation for p in life.pools.values()), default=1),
+        "uptime": round(now - beside.began, 3),
+        "stop_deadline": None if stop is None else iso(time.time() + stop.deadline - now),
+        "last_reload": None,
+        "pools": {name: _pool(pool, now, beside) for name, pool in life.pools.items()},
+        "tasks": {},
+    }
+
+
+def _pool(pool: Pool, now: float, beside: Beside) -> dict[str, Any]:
+    return {
+        "state": pool.state,
+        "desired": pool.slots.size,
+        "ready": pool.up,
+        "generation": pool.generation,
+        "restarts": pool.restarts,
+        "workers": list(_workers(pool, now, beside)),
+    }
+
+
+def _workers(pool: Pool, now: float, beside: Beside) -> Iterator[dict[str, Any]]:
+    for index, slot in pool.slots:
+        shown = _slot(pool, index, slot, now, beside)
+        if shown is not None:
+            yield {**shown, "restarts": slot.restarts, "last_exit": beside.ends.get((pool.name, index))}
+
+
+def _slot(pool: Pool, index: int, slot: Slot, now: float, beside: Beside) -> dict[str, Any] | None:
+    if slot.worker is not None:
+        return _worker(pool.workers[slot.worker], now, beside)
+    if not slot.waiting:
+        return None
+    return {
+        "id": f"{pool.name}.{index}",
+        "slot": index,
+        "pid": None,
+        "state": "backoff",
+        "generation": pool.generation,
+        "uptime": None,
+        "status": None,
+        "jobs": None,
+        "in_flight": None,
+        "memory": None,
+        "cpu": None,
+        "retry_in": round(max(0.0, (pool.slots.retry_at(index) or now) - now), 3),
+    }
+
+
+def _worker(worker: Worker, now: float, beside: Beside) -> dict[str, Any]:
+    used = beside.usage(worker.pid) if worker.pid is not None else None
+    uptime = now - worker.born_at
+    quiet = worker.quiet and worker.state is State.READY
+    return {
+        "id": worker.name,
+        "slot": worker.slot,
+        "pid": worker.pid,
+        "state": "quiet" if quiet else SHOWN[worker.state],
+        "generation": worker.generation,
+        "uptime": round(uptime, 3),
+        "status": worker.text,
+        "jobs": worker.jobs,
+        "in_flight": worker.in_flight,
+        "memory": used[0] if used else None,
+        "cpu": round(100 * used[1] / uptime, 1) if used and uptime > 0 else None,
+    }
+
+
+def iso(wall: float) -> str:
+    """ISO 8601 with the local offset, e.g. ``2026-11-20T21:31:05.123+01:00``."""
+    local = time.localtime(wall)
+    zone = time.strftime("%z", local) or "+0000"
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{int(wall % 1 * 1000):03d}{zone[:3]}:{zone[3:5]}"
+
+
+def summary(life: Life) -> str:
+    """One line for the service manager's STATUS."""
+    pools = ", ".join(f"{p.name} {p.up}/{p.slots.size}" for p in life.pools.values())
+    if life.stop is None:
+        return f"{life.state}: {pools} ready"
+    left = sum(len(pool.workers) for pool in life.pools.values())
+    return f"{life.state} ({life.stop.phase.value}): {left} workers left"

@@ -1,0 +1,144 @@
+"""The children that are ours by fork: found by number and by pid, watched by pidfd.
+
+Knows which processes there are and how to signal them; what a number stands for
+is the caller's matter.  A child without a pidfd (EMFILE, old kernel, seccomp)
+is looked at whenever SIGCHLD comes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from supervisor.exits import End
+from supervisor.unix import process
+from supervisor.unix.loop import Loop
+from supervisor.unix.usage import DUMP_SIGNAL, stacks
+
+
+@dataclass
+class Child:
+    """One process that is not reaped."""
+
+    number: int
+    pid: int
+    pidfd: int | None
+    dumped: bool = False  # it was asked to write its stacks
+
+
+class Children:
+    """Numbers to processes; a pid is only ever used while its process is not reaped."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._by_number: dict[int, Child] = {}
+        self._by_pid: dict[int, Child] = {}
+        self._blind: dict[int, Child] = {}  # those without a pidfd
+
+    def fork(self, number: int, run: Callable[[], int]) -> int:
+        """Start a child and return its pid; OSError where the kernel refuses."""
+        pid = process.fork(run)
+        child = Child(number, pid, process.open_pidfd(pid))
+        self._by_number[number] = self._by_pid[pid] = child
+        if child.pidfd is None:
+            self._blind[number] = child
+        else:
+            self._loop.watch(child.pidfd, "exit", number)
+        return pid
+
+    def pid(self, number: int) -> int | None:
+        """The pid of a child that is not reaped."""
+        child = self._by_number.get(number)
+        return child.pid if child else None
+
+    def number(self, pid: int) -> int | None:
+        """Whose pid that is; a process of a child's group speaks for it."""
+        child = self._by_pid.get(pid)
+        if child is None:
+            try:
+                child = self._by_pid.get(os.getpgid(pid))
+            except ProcessLookupError:  # it wrote, and was gone and reaped before we read
+                return None
+        return child.number if child else None
+
+    def __contains__(self, pid: object) -> bool:
+        return pid in self._by_pid
+
+    def signal(self, number: int, *signals: signal.Signals) -> bool:
+        """Send signals in this order; false where that is not allowed."""
+        child = self._by_number.get(number)
+        results = [process.send(child.pid, s) for s in signals] if child else []
+        return all(results)
+
+    def dump(self, number: int) -> None:
+        """Have it write its Python stacks (see `child.callable`)."""
+        if child := self._by_number.get(number):
+            child.dumped = True
+            process.send(child.pid, DUMP_SIGNAL)
+
+    def stacks(self, number: int) -> str | None:
+        """What it wrote since; None if it was not asked."""
+        child = self._by_number.get(number)
+        return stacks(child.pid) if child and child.dumped else None
+
+    def kill(self, number: int) -> bool:
+        """SIGKILL it and its process group; false where that is not allowed."""
+        child = self._by_number.get(number)
+        return child is None or process.kill_with_group(child.pid)
+
+    def bury(self, number: int) -> tuple[End, int | None] | None:
+        """Reap a child that ended: how, and its group if that still has members.
+
+        The group gets its TERM while the leader is a zombie: until it is reaped
+        its number cannot belong to anybody else.
+        """
+        child = self._by_number.get(number)
+        end = process.ended(child.pid) if child else None
+        if child is None or end is None:
+            return None
+        process.send_group(child.pid, signal.SIGTERM)
+        self._forget(child)
+        process.reap(child.pid)
+        left = process.send_group(child.pid, 0)
+        return end, child.pid if left else None
+
+    def blind(self) -> list[int]:
+        """The numbers of those that only SIGCHLD tells about."""
+        return list(self._blind)
+
+    def reap_adopted(self) -> Iterator[int]:
+        """See `process.reap_adopted`."""
+        return process.reap_adopted(self._by_pid)
+
+    def adopted(self) -> list[int]:
+        """The pids of children that nobody here forked.  Costly: for the rare case."""
+        return [pid for pid in process.children() if pid not in self._by_pid]
+
+    def kill_group(self, pgid: int) -> int:
+        """SIGKILL what is left of a dead child's group; return how many were found.
+
+        The number may have a new owner by now: only a group of which an adopted,
+        so unreaped, child of ours is a member is still the same one.
+        """
+        if pgid in self._by_pid:
+            return 0
+        members = [pid for pid in self.adopted() if _group(pid) == pgid]
+        if members:
+            process.send_group(pgid, signal.SIGKILL)
+        return len(members)
+
+    def _forget(self, child: Child) -> None:
+        del self._by_number[child.number], self._by_pid[child.pid]
+        self._blind.pop(child.number, None)
+        if child.pidfd is not None:
+            self._loop.forget(child.pidfd)
+            os.close(child.pidfd)
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None

@@ -1,0 +1,101 @@
+"""Private folders, the pidfile lock, and standard descriptors.  flock(2), open(2)
+
+Refuses what somebody else could have planted: symlinks, folders of others,
+folders that others may write to.  Knows nothing of what is kept there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+
+from supervisor.errors import AlreadyRunningError, StartError
+
+STDERR = 2
+
+
+def open_standard() -> None:
+    """Have fds 0, 1 and 2 open, so that no later file or socket becomes one of them."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def make_folder(path: str) -> None:
+    """Have a folder, made 0700 if it is not there; it must be safe to keep sockets in."""
+    try:
+        os.makedirs(path, mode=0o700, exist_ok=True)
+        found = os.stat(path)
+    except OSError as error:
+        raise StartError(f"cannot make the folder {path}: {error.strerror}; give another one") from error
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise StartError(f"{path} may be written by everyone: chmod o-w {path}, or give another folder")
+    if path.startswith("/tmp/supervisord-lite-") and (found.st_uid != os.getuid() or os.path.islink(path)):  # noqa: S108  # the last default of the contract, checked here
+        raise StartError(f"{path} belongs to somebody else: set XDG_RUNTIME_DIR, or master.socket")
+
+
+class Pidfile:
+    """A file that is locked as long as its master lives; what it says is for people.
+
+    A stale one is harmless: the lock, not the number, says who runs.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        while True:
+            self.fd = self._open()
+            try:
+                self._lock()
+                if self._is_still_there():
+                    self._write()
+                    return
+            except BaseException:
+                os.close(self.fd)
+                raise
+            os.close(self.fd)  # its last owner removed it between our open and our lock: once more
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        try:
+            fd = os.open(self.path, flags, 0o644)
+        except OSError as error:
+            raise StartError(f"cannot open the pidfile {self.path}: {error.strerror}") from error
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise StartError(f"the pidfile {self.path} is no regular file: remove it, or give another path")
+        return fd
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunningError(
+                f"another master holds the pidfile {self.path}: stop it first, or give another pidfile"
+            ) from error
+        except OSError as error:
+            raise StartError(f"cannot lock the pidfile {self.path}: {error.strerror}") from error
+
+    def _write(self) -> None:
+        try:
+            os.fchmod(self.fd, 0o644)
+            os.ftruncate(self.fd, 0)
+            os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise StartError(f"cannot write the pidfile {self.path}: {error.strerror}") from error
+
+    def _is_still_there(self) -> bool:
+        held = os.fstat(self.fd)
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return False
+        return (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino)
+
+    def remove(self) -> None:
+        """Remove the file if it is still the one we locked, then let go of the lock."""
+        if self._is_still_there():
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+        os.close(self.fd)

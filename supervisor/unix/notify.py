@@ -1,0 +1,136 @@
+"""The sd_notify protocol, in both directions.  sd_notify(3), unix(7)
+
+As a receiver: one datagram socket whose sender the kernel names
+(SCM_CREDENTIALS), so that no worker can speak for another.  As a sender: to
+systemd, and from a worker to its master.  Knows the bytes on the wire; what a
+message means is the caller's matter.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator, Mapping
+
+CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
+MOST_FDS = 16
+ANCILLARY = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MOST_FDS * 4)
+LONGEST = 8192
+LONGEST_PATH = 107  # sun_path, less its final NUL
+
+
+class Receiver:
+    """The master's end: a socket at ``path`` that every worker may write to."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # ours: the caller holds the lock beside it
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self.socket.setblocking(False)
+        self.socket.bind(path)
+        os.chmod(path, 0o666)  # noqa: S103  # anyone may write: the kernel says who it was, and strangers are dropped
+
+    def sender(self) -> socket.socket:
+        """A connected socket that all workers inherit: it works after a chroot or a change of uid."""
+        end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        end.connect(self.path)
+        return end
+
+    def messages(self, most: int = 256) -> Iterator[tuple[int, dict[str, str]]]:
+        """What has arrived: the sender's pid and its assignments.
+
+        Bounded, so that a flood cannot hold the loop.  Descriptors that come
+        along are closed: for BARRIER=1 that is the answer.
+        """
+        for _ in range(most):
+            try:
+                data, ancillary, _flags, _ = self.socket.recvmsg(LONGEST, ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            except OSError:
+                return
+            pid = 0
+            for level, kind, content in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
+                    pid = CREDENTIALS.unpack(content[: CREDENTIALS.size])[0]
+                elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    _close_all(content)
+            if pid:
+                yield pid, parse(data)
+
+    def close(self) -> None:
+        """Close the socket and remove its path."""
+        self.socket.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)
+
+
+def _close_all(content: bytes) -> None:
+    fds = array.array("i")
+    fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
+    for fd in fds:
+        os.close(fd)
+
+
+def parse(data: bytes) -> dict[str, str]:
+    """``KEY=VALUE`` lines; what is not of that form is passed over."""
+    pairs = (line.partition("=") for line in data.decode("utf-8", "replace").split("\n"))
+    return {key: value for key, equals, value in pairs if key and equals}
+
+
+def form(**fields: object) -> bytes:
+    """The bytes of one message; a newline in a value would be another assignment."""
+    return "\n".join(f"{key}={_one_line(str(value))}" for key, value in fields.items()).encode()
+
+
+def _one_line(text: str) -> str:
+    return text.replace("\n", " ").encode("utf-8", "replace").decode()
+
+
+class Systemd:
+    """The sender to whoever started us; silent where nobody listens.
+
+    ``$NOTIFY_SOCKET`` is a path, or ``@name`` for the abstract namespace;
+    anything else (``vsock:``) is not supported, and said so in `problem`.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.problem: str | None = None
+        self._address = self._read(environ.get("NOTIFY_SOCKET", ""))
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
+
+    def _read(self, name: str) -> str:
+        if not name:
+            return ""
+        if name[0] not in "/@" or len(name.encode()) > LONGEST_PATH:
+            self.problem = (
+                f"NOTIFY_SOCKET={name!r} is no unix socket that can be reached: nothing is notified"
+            )
+            return ""
+        return "\0" + name[1:] if name[0] == "@" else name
+
+    def send(self, **fields: object) -> None:
+        """Tell it, without ever blocking: a full queue or a vanished socket loses the message."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.sendto(form(**fields), socket.MSG_DONTWAIT, self._address)
+        except OSError as error:
+            self.problem = f"cannot notify the service manager: {error}"
+
+    def fds(self) -> set[int]:
+        """The descriptors held."""
+        return {self._socket.fileno()} if self._socket else set()
+
+
+def watchdog_interval(environ: Mapping[str, str]) -> float | None:
+    """Seconds between two WATCHDOG=1 that the service manager asks for: half of its limit."""
+    try:
+        microseconds = int(environ.get("WATCHDOG_USEC", ""))
+        pid = int(environ.get("WATCHDOG_PID") or os.getpid())
+    except ValueError:
+        return None
+    return microseconds / 2e6 if microseconds > 0 and pid == os.getpid() else None

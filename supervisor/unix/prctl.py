@@ -1,0 +1,40 @@
+"""prctl(2): the death signal of a parent, and adopting orphans.
+
+The standard library has no prctl, so this is the one place that uses ctypes.
+Where the call is denied (seccomp), the functions return False and the caller
+goes on with less protection.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def set_parent_death_signal(number: int, parent: int) -> bool:
+    """Be sent ``number`` when the parent dies; false where that is denied.
+
+    fork(2) and setresuid(2) clear it, so this comes after both.  A parent that
+    died before the call sends nothing: then the signal is sent here.
+    """
+    done = _prctl(PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), number)
+    return done
+
+
+def become_subreaper() -> bool:
+    """Orphans among the descendants become children of this process, not of init."""
+    return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, argument: int) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0)) == 0
+
+
+DEATH_SIGNAL = signal.SIGTERM  # SIGKILL would cut the work; a worker sees to its own end, see child/attendant

@@ -1,0 +1,165 @@
+"""Fork, signal and reap: one child held by its pid, while it is not reaped.
+
+A pid cannot be reused before its process is reaped, and only this file reaps,
+so signalling by pid is safe.  Knows nothing of workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Container, Iterator
+from typing import NoReturn
+
+from supervisor.exits import WORKER_FAILED, End
+from supervisor.unix.loop import block_signals, reset_signals, set_mask
+
+ZOMBIE = os.WEXITED | os.WNOHANG | os.WNOWAIT
+
+
+def fork(run: Callable[[], int]) -> int:
+    """Run ``run`` in a new process that exits with what it returns; return its pid.
+
+    All signals are blocked across the fork, so none reaches the child while it
+    still has the parent's handlers and wakeup fd.  The child begins with
+    default dispositions and everything blocked: ``run`` unblocks.
+    OSError (EAGAIN, ENOMEM) is the caller's to plan around.
+    """
+    mask = block_signals()
+    try:
+        pid = os.fork()
+    except BaseException:
+        set_mask(mask)
+        raise
+    if pid == 0:
+        _be_child(run)
+    set_mask(mask)
+    return pid
+
+
+def _be_child(run: Callable[[], int]) -> NoReturn:
+    status = WORKER_FAILED
+    try:
+        reset_signals()
+        status = run()
+    except BaseException:
+        # Nothing of the parent's may run in the child: not its handlers, not its finally.
+        with contextlib.suppress(BaseException):
+            traceback.print_exc()
+    finally:
+        leave(status)
+
+
+def leave(status: int) -> NoReturn:
+    """Flush what the program printed and exit, without the parent's atexit and buffers."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+    os._exit(status & 0xFF)
+
+
+def open_pidfd(pid: int) -> int | None:
+    """A descriptor that is readable once ``pid`` is a zombie; None where there is none to be had.
+
+    Old kernels, seccomp and EMFILE: then SIGCHLD alone tells.  pidfd_open(2)
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        return None
+
+
+def ended(pid: int) -> End | None:
+    """How a child ended, without reaping it; None while it lives."""
+    info = os.waitid(os.P_PID, pid, ZOMBIE)
+    if info is None:
+        return None
+    if info.si_code == os.CLD_EXITED:
+        return End(code=info.si_status)
+    return End(signal=info.si_status)
+
+
+def reap(pid: int) -> None:
+    """Take the zombie away; from now on its pid may be somebody else."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
+def send(pid: int, number: int) -> bool:
+    """Signal one child that is not reaped; false where that is not allowed (EPERM)."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return True
+
+
+def send_group(pgid: int, number: int) -> bool:
+    """Signal a process group; false if there is none, or none that we may signal."""
+    try:
+        os.killpg(pgid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def kill_with_group(pid: int) -> bool:
+    """SIGKILL an unreaped child and its process group; false if EPERM forbade it.
+
+    Before its setsid(2) a child has no group of its own: hence both.
+    """
+    send_group(pid, signal.SIGKILL)
+    return send(pid, signal.SIGKILL)
+
+
+def reap_adopted(known: Container[int]) -> Iterator[int]:
+    """Reap zombies that nobody here forked: orphans of workers.  Yield their pids.
+
+    waitid(P_ALL) with WNOWAIT looks before it takes.  A zombie that is known is
+    left to its pidfd; one in our own session was started by a hook of the
+    master's (a worker's descendants are in the session of the worker), and its
+    Popen object waits for it.
+    """
+    with contextlib.suppress(ChildProcessError):
+        while info := os.waitid(os.P_ALL, 0, ZOMBIE):
+            pid = info.si_pid
+            if pid in known:
+                return
+            if os.getsid(pid) == os.getsid(0):
+                yield from _reap_behind(known)
+                return
+            reap(pid)
+            yield pid
+
+
+def _reap_behind(known: Container[int]) -> Iterator[int]:
+    """P_ALL always shows the same zombie first: look at the others by pid."""
+    for pid in children():
+        with contextlib.suppress(ChildProcessError, ProcessLookupError):
+            if pid not in known and os.getsid(pid) != os.getsid(0) and ended(pid) is not None:
+                reap(pid)
+                yield pid
+
+
+def has_children() -> bool:
+    """Whether any child, known or adopted, dead or alive, is left."""
+    try:
+        os.waitid(os.P_ALL, 0, ZOMBIE)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def children() -> list[int]:
+    """The pids of all present children.  Reads all of /proc, so only for the rare case."""
+    import psutil  # a rare need, and not free
+
+    try:
+        return [child.pid for child in psutil.Process().children()]
+    except (psutil.Error, OSError):  # no /proc
+        return []

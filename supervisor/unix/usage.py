@@ -1,0 +1,60 @@
+"""What a process uses, and what holds it up, by one read of /proc.  proc(5)
+
+For people to look at; nothing is decided by it.  Where there is no /proc, the
+answer is None.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from typing import NamedTuple
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+STACKS = "supervisor-stacks"  # the name of the memory file a worker writes its stacks to
+# Not SIGABRT: a process does not outlive it, and what it wrote would be gone before it is read.
+DUMP_SIGNAL = signal.SIGRTMAX - 1
+
+
+class Usage(NamedTuple):
+    """Resident bytes (shared pages counted whole) and CPU seconds, user and system."""
+
+    memory: int
+    cpu: float
+
+
+def usage(pid: int) -> Usage | None:
+    """What ``pid`` uses now; None if it is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = _stat(pid)
+        return Usage(int(fields[21]) * PAGE, (int(fields[11]) + int(fields[12])) / TICKS)
+    return None
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; the name before may hold anything."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        return file.read().rpartition(")")[2].split()
+
+
+def stacks(pid: int, most: int = 32768) -> str:
+    """The Python stacks that a worker wrote, or what the kernel can say about why it did not."""
+    text = _written(pid, most)
+    if text:
+        return text
+    with contextlib.suppress(OSError, IndexError):
+        return f"it wrote no stacks; its process state is {_stat(pid)[0]} (T stopped, D waits for the kernel)"
+    return "it wrote no stacks"
+
+
+def _written(pid: int, most: int) -> str:
+    """The memory file is reached through the process itself: it costs the master no descriptor."""
+    folder = f"/proc/{pid}/fd"
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if STACKS in os.readlink(f"{folder}/{name}"):
+                with open(f"{folder}/{name}", "rb") as file:
+                    return file.read(most).decode("utf-8", "replace").strip()
+    return ""

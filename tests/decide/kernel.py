@@ -1,0 +1,263 @@
+"""A simulated kernel: it carries out plans in virtual time and tells what comes of them.
+
+Knows how each worker, hook and helper behaves (as data) and when; holds every
+plan against the laws in `laws`.  Knows nothing of how the core decides.
+Time begins at 1000 s and passes only when a test says so.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from laws import Laws
+
+from supervisor.decide.actions import Action, Dump, Finish, Kill, Note, Quiet, Run, Start, Stop, Sweep
+from supervisor.decide.life import Life
+from supervisor.decide.pool import Pool
+from supervisor.decide.worker import Worker
+from supervisor.exits import End
+from supervisor.settings import MasterSettings, PoolSettings, Seconds, Settings
+
+SIGSEGV, SIGKILL = 11, 9
+NO_MEMORY = End(error="fork: Resource temporarily unavailable")
+
+
+@dataclass(frozen=True)
+class Body:
+    """How one worker behaves; ``None`` means never."""
+
+    fork_works: bool = True
+    ready_after: float | None = 0.1
+    beats_for: float | None = None  # it beats until so long after its fork, and for ever by default
+    dies_after: float | None = None  # by itself, after its fork
+    dies_of: End = End(code=1)
+    acknowledges_after: float | None = 0.0  # after it was asked
+    leaves_after: float | None = 0.1
+    leaves_with: int | None = None  # as it was asked to, by default
+    dies_of_kill_after: float | None = 0.0
+    stutters: bool = False  # all that is told of it is told twice, and again when it is gone
+
+
+@dataclass(frozen=True)
+class HookBody:
+    """How one of the master's hooks behaves; ``seconds=None`` hangs."""
+
+    seconds: float | None = 0.0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Helpers:
+    """What the workers leave behind; ``None`` never goes."""
+
+    gone_after_term: float | None = 0.0
+    gone_after_kill: float | None = 0.0
+
+
+GOOD = Body()
+
+
+def pool(name: str = "a", **keys: Any) -> PoolSettings:
+    return PoolSettings(name, target=None, **keys)
+
+
+def settings(*pools: PoolSettings, **master: Any) -> Settings:
+    head = MasterSettings("test", "/run/test.sock", "/var/lib/test", "/", (".",), **master)
+    return Settings("config.toml", head, {p.name: p for p in pools})
+
+
+@dataclass
+class Process:
+    """One worker that the kernel knows."""
+
+    body: Body
+    pool: Pool
+    born: float
+    asked: bool = False
+
+
+@dataclass
+class Kernel:
+    """Leads one life, turn by turn."""
+
+    life: Life
+    bodies: Callable[[Start], Body] = lambda _: GOOD
+    hooks: dict[str, Sequence[HookBody]] = field(default_factory=dict)
+    helpers: Helpers = Helpers()
+    now: float = 1000.0
+    log: list[tuple[float, Action]] = field(default_factory=list)
+    alive: dict[int, Process] = field(default_factory=dict)
+    _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
+    _count: int = 0
+
+    def __post_init__(self) -> None:
+        self.laws = Laws(self.life)
+
+    # -- time ------------------------------------------------------------------
+
+    def turn(self) -> list[Action]:
+        """Everything that has come up, one plan, and its actions."""
+        while self._queue and self._queue[0][0] <= self.now:
+            heapq.heappop(self._queue)[2]()
+        plan = self.life.plan(self.now)
+        self.laws.hold(plan, set(self.alive), self.now)
+        for action in plan:
+            self.log.append((self.now, action))
+            self._carry_out(action)
+        return plan
+
+    def wait(self, seconds: float) -> list[Action]:
+        """Let time pass, waking for what comes up as the master would; all that was planned."""
+        end, before = self.now + seconds, len(self.log)
+        self.turn()
+        while (wake := self._next()) is not None and wake <= end:
+            self.now = max(self.now, wake)
+            self.turn()
+        self.now = end
+        return [action for _, action in self.log[before:]]
+
+    def until(self, true: Callable[[], bool], limit: float = 120.0) -> None:
+        """Let time pass until something is true."""
+        end = self.now + limit
+        self.turn()
+        while not true():
+            wake = self._next()
+            assert wake is not None, "nothing will happen any more"
+            assert wake <= end, "it takes too long"
+            self.now = max(self.now, wake)
+            self.turn()
+
+    def later(self, seconds: float | None, what: Callable[[], None]) -> None:
+        if seconds is not None:
+            self._count += 1
+            heapq.heappush(self._queue, (self.now + seconds, self._count, what))
+
+    def _next(self) -> float | None:
+        due = self._queue[0][0] if self._queue else None
+        return min((t for t in (due, self.life.deadline()) if t is not None), default=None)
+
+    # -- what was planned ------------------------------------------------------
+
+    def _carry_out(self, action: Action) -> None:
+        match action:
+            case Start():
+                self._fork(action)
+            case Stop(id):
+                self.told_to_leave(id, 4 if action.replace else 0)
+            case Kill(id):
+                self.later(self.alive[id].body.dies_of_kill_after, lambda: self.ends(id, End(signal=SIGKILL)))
+            case Run(moment, index):
+                self._run(moment, index)
+            case Sweep(kill):
+                gone = self.helpers.gone_after_kill if kill else self.helpers.gone_after_term
+                self.later(gone, self._helpers_gone)
+            case Note() | Quiet() | Dump() | Finish():
+                pass
+
+    def _fork(self, start: Start) -> None:
+        id, body, home = start.worker, self.bodies(start), self.life.pools[start.pool]
+        process = self.alive[id] = Process(body, home, self.now)
+        if not body.fork_works:
+            self.later(0.0, lambda: self.ends(id, NO_MEMORY))
+            return
+        self.later(0.0, lambda: self._tell(id, lambda: home.started(id, 10_000 + id)))
+        self.later(body.ready_after, lambda: self._tell(id, lambda: home.ready(id, self.now)))
+        self.later(body.dies_after, lambda: self.ends(id, body.dies_of))
+        if home.settings.watchdog and body.ready_after is not None:
+            self.later(body.ready_after, lambda: self._beat(id, process))
+
+    def _beat(self, id: int, process: Process) -> None:
+        limit = process.body.beats_for
+        if id in self.alive and (limit is None or self.now < process.born + limit):
+            self._tell(id, lambda: process.pool.beat(id, self.now))
+            self.later((process.pool.settings.watchdog or 0.0) / 2, lambda: self._beat(id, process))
+
+    def told_to_leave(self, id: int, code: int) -> None:
+        """TERM or USR2 reaches a worker, whoever sent it."""
+        process = self.alive[id]
+        if process.asked or not process.body.fork_works:
+            return
+        process.asked, body = True, process.body
+        code = code if body.leaves_with is None else body.leaves_with
+        acknowledge = process.pool.acknowledged
+        self.later(body.acknowledges_after, lambda: self._tell(id, lambda: acknowledge(id, self.now)))
+        self.later(body.leaves_after, lambda: self.ends(id, End(code=code)))
+
+    def _run(self, moment: str, index: int) -> None:
+        hooks = self.hooks.get(moment, [HookBody()])
+        self.later(hooks[index].seconds, lambda: self._hook_ends(moment, index, hooks[index].error))
+
+    def _hook_ends(self, moment: str, index: int, error: str | None) -> None:
+        if moment == "import" and error is None:
+            self.life.imported({name: len(hooks) for name, hooks in self.hooks.items() if name != "import"})
+        self.life.hook_ended(moment, index, error)
+
+    def _helpers_gone(self) -> None:
+        if not self.alive:
+            self.life.alone()
+
+    # -- facts -----------------------------------------------------------------
+
+    def ends(self, id: int, end: End) -> None:
+        """A worker is reaped."""
+        process = self.alive.pop(id, None)
+        if process is None:
+            return
+        self.life.exited(id, end, self.now)
+        if process.body.stutters:
+            self.life.exited(id, End(code=99), self.now)
+            for late in (process.pool.ready, process.pool.beat, process.pool.acknowledged):
+                late(id, self.now)
+            process.pool.started(id, 1)
+            process.pool.extended(id, 60.0, self.now)
+
+    def _tell(self, id: int, fact: Callable[[], None]) -> None:
+        if process := self.alive.get(id):
+            fact()
+            if process.body.stutters:
+                fact()
+
+    # -- questions of the tests ------------------------------------------------
+
+    def worker(self, name: str) -> Worker:
+        """The worker that is alive under this name."""
+        return next(w for p in self.life.pools.values() for w in p.workers.values() if w.name == name)
+
+    def crash(self, name: str, code: int = 1) -> None:
+        """This worker ends unasked, now."""
+        self.ends(self.worker(name).id, End(code=code))
+
+    def times(self, kind: type[Action], since: float = 0.0) -> list[float]:
+        """When actions of this kind were planned."""
+        return [round(time, 6) for time, action in self.log if isinstance(action, kind) and time >= since]
+
+    def notes(self, event: str) -> list[Note]:
+        return [a for _, a in self.log if isinstance(a, Note) and a.event == event]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """The one report of the stop."""
+        [note] = self.notes("stop.report")
+        return note.fields
+
+    @property
+    def status(self) -> int:
+        """The one exit status."""
+        [status] = [int(a.status) for _, a in self.log if isinstance(a, Finish)]
+        return status
+
+    @property
+    def finished(self) -> bool:
+        return any(isinstance(a, Finish) for _, a in self.log)
+
+
+def kernel(*pools: PoolSettings, body: Body = GOOD, **keys: Any) -> Kernel:
+    """A life with these pools; other keys are the kernel's or, failing that, the master's."""
+    own = {key: keys.pop(key) for key in ("hooks", "helpers", "bodies") if key in keys}
+    own.setdefault("bodies", lambda _: body)
+    for key, value in keys.items():
+        keys[key] = Seconds(value)
+    return Kernel(Life(settings(*(pools or (pool(),)), **keys), random=lambda: 0.0), **own)
