@@ -237,7 +237,10 @@ def test_a_target_sees_the_environment_and_folder_of_its_pool(folder: Path) -> N
 def test_a_folder_that_is_not_there_is_told_by_its_key(folder: Path) -> None:
     text = CONFIG.format(target="shop.jobs:run", timeout="30s")
     assert checked(f"{text}[master]\nworking_dir = 'gone'") == [
-        f"config.toml: master.working_dir: cannot run python in {folder}/gone: No such file or directory"
+        (
+            f"config.toml: master.working_dir: cannot run {sys.executable} in {folder}/gone: "
+            "No such file or directory"
+        )
     ]
 
 

@@ -108,7 +108,8 @@ def _problems(place: Place, settings: Settings, seconds: float) -> Iterator[Prob
         try:
             notes, end = _ask(place, left, settings, seconds)
         except OSError as error:
-            yield Problem(place.key, f"cannot run python in {place.working_dir}: {error.strerror}")
+            at = place.key if error.filename == place.working_dir else ()
+            yield Problem(at, f"cannot run {sys.executable} in {place.working_dir}: {error.strerror}")
             return
         yield from (Problem(left[n["at"]].path, n["problem"]) for n in notes if n.get("problem"))
         if notes and notes[-1].get("at") == len(left) - 1:

@@ -103,7 +103,7 @@ def _started(settings: Settings, path: str, log: int) -> subprocess.Popen[bytes]
     packed = boot.pack(settings)
     try:
         return subprocess.Popen(
-            boot.argv(settings, packed),
+            boot.argv(packed),
             pass_fds=[packed],
             start_new_session=True,
             stdin=subprocess.DEVNULL,

@@ -62,7 +62,7 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _unread() -> int:
-    """Whoever read our output has gone (``| head``): that is no fault."""
+    """Whoever read our output has gone (``| head``): nothing is to be said about it."""
     # Python flushes stdout once more at exit, which would fail again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ClientExit.DONE
+    return ClientExit.FAILED  # as click does it for a write that fails earlier

@@ -197,10 +197,13 @@ class Pool:
         late = [action for id in self._deadlines.due(now) for action in self._overdue(self.workers[id], now)]
         starts = list(self._starts(now)) if self.may_start else []
         self._watch_strength()
+        return [*self.news(), *late, *starts]
+
+    def news(self) -> list[Action]:
+        """What facts brought about since the last plan; the first part of the next one."""
         news, self._news = self._news, []
         # Who was to be told something may have gone in the same instant.
-        news = [a for a in news if not isinstance(a, Stop | Quiet) or a.worker in self.workers]
-        return [*news, *late, *starts]
+        return [a for a in news if not isinstance(a, Stop | Quiet) or a.worker in self.workers]
 
     def _overdue(self, worker: Worker, now: float) -> Iterator[Action]:
         if worker.dumped or worker.state is State.KILLED:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -191,9 +192,9 @@ def test_bash_completes_commands(tmp_path: Path) -> None:
     assert done.stdout.split() == ["start", "status"]
 
 
-def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_is_not_talked_about(tmp_path: Path) -> None:
     done = subprocess.run(
-        f"{sys.executable} -m supervisor completion bash | true; exit ${{PIPESTATUS[0]}}",
+        f"{sys.executable} -m supervisor completion bash | true",
         shell=True,
         executable="/bin/bash",
         cwd=tmp_path,
@@ -203,7 +204,7 @@ def test_a_reader_that_goes_away_is_no_fault(tmp_path: Path) -> None:
         timeout=TIMEOUT,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == ""
 
 
 # With a master that does as it is told: the real server in a loop, and no workers behind it.
@@ -267,9 +268,12 @@ class Stage:
         self.events += [{"event": "stop.phase", "message": "phase terminate"}, *events]
         self._over.set()
 
-    def close(self) -> None:
+    def finished(self) -> None:
         self._over.set()
         self._thread.join()
+
+    def close(self) -> None:
+        self.finished()
         self.loop.close()
 
 
@@ -418,7 +422,7 @@ def test_restart_waits_for_the_next_master(stage: Stage) -> None:
         threading.Thread(target=start_again).start()
 
     def start_again() -> None:
-        stage.close()
+        stage.finished()
         following.append(Stage(stage.path))
         following[0].status |= {"pid": 2, "state": "starting"}
         following[0].script["status"] = ready
@@ -565,8 +569,10 @@ def test_status_has_colours_on_a_terminal_but_not_against_NO_COLOR(stage: Stage)
 
 
 def test_stop_shows_on_a_terminal_who_is_left_and_the_time_that_is(stage: Stage) -> None:
+    soon = datetime.now(timezone.utc) + timedelta(seconds=25)
+
     def begin() -> None:
-        stage.status |= {"state": "stopping", "stop_deadline": "2099-01-01T00:00:00.000+01:00"}
+        stage.status |= {"state": "stopping", "stop_deadline": soon.isoformat()}
         stage.script["status"] = leave
 
     def leave() -> None:
