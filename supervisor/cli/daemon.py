@@ -24,7 +24,7 @@ from types import FrameType
 
 import click
 
-from supervisor.cli import options, tree
+from supervisor.cli import options, tree, words
 from supervisor.control.client import Client
 from supervisor.errors import StartError, SupervisorError
 from supervisor.exits import Exit
@@ -46,7 +46,7 @@ def launch(settings: Settings) -> int:
         outcome = child.poll()
         if outcome is None and not ready.said:
             why = "interrupted" if interrupted else f"not ready within {within:g} s"
-            return _give_up(settings, child, why)
+            return _give_up(settings, child, f"{why}, stopped again; its log is {log.path}")
     if outcome is not None:
         return _failed(child, outcome, log)
     click.echo(f"{settings.master.name}: ready, pid {child.pid}, log in {log.path}")
@@ -68,9 +68,10 @@ def _with_log(settings: Settings) -> tuple[Settings, _Log]:
     path = settings.master.log_file
     if path is None:
         path = os.path.join(settings.master.state_dir, f"{settings.master.name}.log")
-        os.makedirs(settings.master.state_dir, mode=0o700, exist_ok=True)
         settings = replace(settings, master=replace(settings.master, log_file=path))
     try:
+        if path.startswith(settings.master.state_dir):
+            os.makedirs(settings.master.state_dir, mode=0o700, exist_ok=True)
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise StartError(f"cannot write the log {path}: {error.strerror}; set [master] log_file") from error
@@ -87,11 +88,13 @@ def _news(log: _Log) -> list[str]:
 
 
 def _spoken(line: str) -> str:
-    """The message of an event; any other line as it is."""
+    """The message of an event, and where one is told the error behind it; any other line as it is."""
     try:
-        return str(json.loads(line)["message"])
-    except (ValueError, TypeError, KeyError):
-        return line
+        event = json.loads(line)
+        cause = str(event.get("traceback") or "").strip().rpartition("\n")[2]
+        return words.plain(f"{event['message']}: {cause}" if cause else event["message"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return words.plain(line)
 
 
 # The child.
@@ -130,7 +133,7 @@ def _give_up(settings: Settings, child: subprocess.Popen[bytes], why: str) -> in
     """Say who is not ready, and stop what was started."""
     unready = _unready(settings)
     _end(child, settings.master.stop_timeout)
-    click.echo(f"supervisord-lite: {why}, stopped again; {unready}", err=True)
+    click.echo(f"supervisord-lite: {why}; {unready}", err=True)
     return Exit.FAILED
 
 

@@ -15,6 +15,8 @@ from supervisor.cli import words
 TOLD = frozenset(
     {"stop.phase", "stop.waiting", "worker.killed", "worker.stack", "hook.failed", "hook.timeout"}
 )
+SHORT = 0.1  # a phase that took less says nothing
+STACK = 6  # lines of a straggler's stack, innermost first; the log has all
 NAMED = 4  # workers in the progress line; the rest is a number
 
 
@@ -44,8 +46,11 @@ class Screen:
 
     def note(self, event: dict[str, Any]) -> None:
         """Say an event that a person who waits wants to know of."""
-        if event.get("event") in TOLD:
-            self.say(str(event.get("message", event["event"])))
+        name = event.get("event")
+        if name in TOLD and not (name == "stop.phase" and event.get("seconds", SHORT) < SHORT):
+            self.say(str(event.get("message", name)))
+            for line in str(event.get("stack") or "").splitlines()[:STACK]:
+                self.say(f"    {line}")
 
 
 def draining(status: dict[str, Any], since: float) -> str:

@@ -85,7 +85,8 @@ def _work(worker: Object) -> str:
     jobs, in_flight = worker.get("jobs"), worker.get("in_flight")
     if not jobs and not in_flight:
         return ""
-    return f"{jobs or 0} jobs" + (f", {in_flight} in flight" if in_flight else "")
+    found = f"{jobs or 0} job{'' if jobs == 1 else 's'}"
+    return found + (f", {in_flight} in flight" if in_flight else "")
 
 
 def _notes(worker: Object) -> Iterator[str]:

@@ -37,7 +37,8 @@ class Life:
         self.settings = master
         self.pools = {name: Pool(pool, ids, random) for name, pool in settings.pools.items()}
         self.moments = {
-            name: Moment(name, master.hook_timeout) for name in ("on_start", "on_ready", "on_stop", "on_exit")
+            name: Moment(name, master.hook_timeout, fatal=name == "on_start")
+            for name in ("on_start", "on_ready", "on_stop", "on_exit")
         }
         self.moments["import"] = Moment("import", IMPORT_SECONDS, count=1)
         self.descent: Descent | None = None

@@ -21,6 +21,7 @@ class Moment:
     count: int = 0
     next: int = 0
     until: float | None = None  # when the hook that runs now is left behind
+    fatal: bool = False  # one that fails is the last one to run
     skipped: bool = False  # none begins any more, though the count may be learnt later
     failed: str | None = None
 
@@ -36,7 +37,7 @@ class Moment:
 
     @property
     def _left(self) -> bool:
-        return self.next < self.count and not self.skipped
+        return self.next < self.count and not (self.skipped or (self.fatal and self.failed is not None))
 
     def ended(self, index: int, error: str | None) -> None:
         """Fact: that hook returned, or raised ``error``."""

@@ -113,7 +113,7 @@ class Kernel:
         """Let time pass, waking for what comes up as the master would; all that was planned."""
         end, before = self.now + seconds, len(self.log)
         self.turn()
-        while (wake := self._next()) is not None and wake <= end:
+        while not self.finished and (wake := self._next()) is not None and wake <= end:
             self.now = max(self.now, wake)
             self.turn()
         self.now = end
@@ -251,7 +251,7 @@ class Kernel:
 
     @property
     def finished(self) -> bool:
-        return any(isinstance(a, Finish) for _, a in self.log)
+        return self.laws.finished
 
 
 def kernel(*pools: PoolSettings, body: Body = GOOD, **keys: Any) -> Kernel:

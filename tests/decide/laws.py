@@ -28,6 +28,7 @@ class Laws:
 
     def hold(self, plan: Sequence[Action], alive: set[int], now: float) -> None:
         """Assert all of them; ``alive`` is who was alive before the plan."""
+        assert not self.finished, "a turn after the end"
         if self.life.stop and self.at_stop is None:
             self.at_stop = set(alive)
         self._a_plan_is_a_fixed_point(now)
@@ -47,7 +48,6 @@ class Laws:
         assert deadline is None or deadline > now, "it would spin"
 
     def _one_action(self, action: Action, alive: set[int], now: float) -> None:
-        assert not self.finished or isinstance(action, Note), f"{action} after the end"
         match action:
             case Start():
                 self._a_start_is_allowed(action)
@@ -59,16 +59,15 @@ class Laws:
                 assert not (self.life.stop and moment in ups), f"{moment} begins during a stop"
             case Finish():
                 self.finished = True
-                reports = self._reports(action)
-                assert reports, "the end without a report"
+                self._the_report_is_complete(action)
             case _:
                 pass
 
-    def _reports(self, finish: Finish) -> bool:
+    def _the_report_is_complete(self, finish: Finish) -> None:
         stop = self.life.stop
         assert stop is not None
         assert stop.farewells.keys() == self.at_stop, "the report is of others than were alive"
-        return finish.status == stop.status(broken=self.life.broken)
+        assert finish.status == stop.status(broken=self.life.broken)
 
     def _a_start_is_allowed(self, start: Start) -> None:
         life, pool = self.life, self.life.pools[start.pool]

@@ -77,7 +77,7 @@ def test_a_worker_that_is_not_ready_in_time_is_dumped_then_killed_then_replaced(
 
 
 def test_the_time_to_become_ready_counts_from_before_the_fork() -> None:
-    k = kernel(pool(start_timeout=5.0))
+    k = kernel(pool(start_timeout=5.0), body=HANGS)
     k.until(lambda: one(k).forking > 0)
     k.now += 3.0  # so long did the fork take
     k.turn()

@@ -48,7 +48,11 @@ def stubborn(worker):
 
 def slow_to_leave(worker):
     patient(worker)
-    threading.Event().wait(5)
+    threading.Event().wait(3)
+
+
+def failing(worker):
+    raise RuntimeError("no worker succeeds")
 
 
 def slow_to_come(worker):

@@ -135,9 +135,9 @@ def test_stop_drains_it_and_leaves_it_down(service: Service) -> None:
 
 
 def test_a_drain_longer_than_systemds_timeout_is_carried(service: Service) -> None:
-    """The master asks for more time (EXTEND_TIMEOUT_USEC); else systemd would kill after 2 s of the 5."""
+    """The master asks for more time (EXTEND_TIMEOUT_USEC); else systemd would kill after 1 s of the 3."""
     service.configure("slow_to_leave", stop_timeout="20s")
-    service.drop_in(UNIT, "times", "[Service]\nTimeoutStopSec=2s\n")
+    service.drop_in(UNIT, "times", "[Service]\nTimeoutStopSec=1s\n")
     service.start()
     assert service.box.systemctl("stop", UNIT).returncode == 0
     service.wait_for(ActiveState="inactive", Result="success", ExecMainStatus="0")
@@ -173,7 +173,23 @@ def test_a_master_that_hangs_is_restarted_by_the_watchdog(service: Service) -> N
     assert "Watchdog timeout" in service.console()
 
 
+def test_a_pool_that_gives_up_has_the_service_started_again(service: Service) -> None:
+    service.configure("failing", hooks='max_restarts = 1\non_give_up = "exit"\nbackoff = {initial = "1ms"}')
+    service.drop_in(UNIT, "limit", "[Unit]\nStartLimitBurst=2\n")
+    service.box.systemctl("start", UNIT)
+    service.wait_for(ActiveState="failed", ExecMainStatus="6", NRestarts="2")
+
+
 # Several
+
+
+def test_a_second_master_for_the_same_socket_leaves_and_is_not_tried_again(service: Service) -> None:
+    service.configure()
+    service.start()
+    second = "supervisord-lite@config.service"
+    assert service.box.systemctl("start", second).returncode != 0
+    service.box.wait_for(second, ActiveState="failed", ExecMainStatus="100", NRestarts="0")
+    assert service.show("ActiveState") == "active"
 
 
 def test_instances_of_the_template_run_side_by_side_and_stop_apart(service: Service) -> None:
