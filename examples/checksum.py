@@ -39,10 +39,11 @@ def run(worker: Worker) -> None:
     """Work off the queue until asked to stop."""
     database = worker.options.get("database", DATABASE)
     queue = open_queues[worker.id] = Queue(database, worker.id)
+    queue.take_back()  # what the worker held that this one replaces, if it was killed
     while not worker.stopping:
         jobs = [] if worker.quiet else queue.claim(BATCH)
         if not jobs:
-            queue.take_back()  # of workers that were killed
+            queue.take_back()  # a slot that was scaled away has no replacement to do it
             worker.status("waiting for files")
             worker.wait(IDLE)
         for job in jobs:

@@ -110,6 +110,16 @@ def test_a_stop_in_the_middle_of_a_batch_puts_the_rest_back(database: str, queue
     assert (counts["finished"], counts["claimed"], counts["waiting"]) == (3, 0, 17)
 
 
+def test_a_worker_begins_by_taking_back_what_a_killed_one_held(database: str, queue: Queue) -> None:
+    """Not only once the queue is empty: a stop may come before that."""
+    queue.add(names(5))
+    killed = Queue(database, "checksum.1")
+    killed.claim(5)
+    os.close(killed._lock or -1)  # what the kernel does when a process dies
+    consume(FakeWorker({"database": database}, stop_when=lambda worker: True))
+    assert queue.counts()["waiting"] == 5
+
+
 def test_a_quiet_worker_claims_nothing(database: str, queue: Queue) -> None:
     queue.add(names(3))
     consume(FakeWorker({"database": database}, quiet=True))

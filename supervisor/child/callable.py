@@ -96,7 +96,7 @@ def _load(life: Life, settings: HookSettings) -> Callable[..., object] | None:
         target: Callable[..., object] = resolve(reference)
         _collect_hooks(life, settings, reference.partition(":")[0])
     except BaseException:
-        life.tell("worker.error", "error", text=f"cannot load {reference}", traceback=traceback.format_exc())
+        life.tell("worker.error", reason=f"cannot load {reference}", traceback=traceback.format_exc())
         return None
     return target
 
@@ -207,7 +207,7 @@ def _work(life: Life, target: Callable[..., object]) -> int:
         return _status_of(leaving.code, worker)
     except BaseException:
         reference = life.birth.pool.target
-        life.tell("worker.error", "error", text=f"{reference} raised", traceback=traceback.format_exc())
+        life.tell("worker.error", reason=f"{reference} raised", traceback=traceback.format_exc())
         return WORKER_FAILED
     return _willing(worker)
 

@@ -122,10 +122,8 @@ def _failed(child: subprocess.Popen[bytes], outcome: int, log: _Log) -> int:
     for line in _news(log):
         click.echo(line, err=True)
     how = signal.Signals(-outcome).name if outcome < 0 else f"status {outcome}"
-    click.echo(
-        f"supervisord-lite: the master (pid {child.pid}) left with {how} before it was ready", err=True
-    )
-    click.echo(f"supervisord-lite: its log is {log.path}", err=True)
+    left = f"the master (pid {child.pid}) left with {how} before it was ready"
+    click.echo(f"supervisord-lite: {left}; its log is {log.path}", err=True)
     return outcome if outcome > 0 else Exit.FAILED
 
 

@@ -16,7 +16,7 @@ TOLD = frozenset(
     {"stop.phase", "stop.waiting", "worker.killed", "worker.stack", "hook.failed", "hook.timeout"}
 )
 SHORT = 0.1  # a phase that took less says nothing
-STACK = 6  # lines of a straggler's stack, innermost first; the log has all
+STACK = 4  # lines of a straggler's stack, innermost first; the log has all
 NAMED = 4  # workers in the progress line; the rest is a number
 
 
@@ -49,8 +49,15 @@ class Screen:
         name = event.get("event")
         if name in TOLD and not (name == "stop.phase" and event.get("seconds", SHORT) < SHORT):
             self.say(str(event.get("message", name)))
-            for line in str(event.get("stack") or "").splitlines()[:STACK]:
+            for line in innermost(str(event.get("stack") or "")):
                 self.say(f"    {line}")
+
+
+def innermost(stack: str) -> list[str]:
+    """The few frames in which the main thread of a straggler sits; faulthandler's words."""
+    _, _, main = stack.rpartition("Current thread")
+    frames = [line.strip() for line in main.splitlines() if line.startswith("  File")]
+    return frames[:STACK]
 
 
 def draining(status: dict[str, Any], since: float) -> str:

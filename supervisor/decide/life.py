@@ -98,7 +98,7 @@ class Life:
         elif firmness > self.descent.stop.firmness:
             self.descent.stop.firmness, self.descent.stop.reason = firmness, reason
         else:
-            self._news.append(Note("signal.ignored", None, {"reason": reason, "text": "already stopping"}))
+            self._news.append(Note("signal.ignored", None, {"signal": reason, "reason": "already stopping"}))
             return
         left = max(0.0, self.descent.stop.deadline - now)
         self._news.append(Note("master.stopping", None, {"reason": reason, "seconds": left}))
@@ -196,7 +196,7 @@ class Life:
 
     def _abort(self, moment: str, error: str, now: float) -> None:
         """Nothing was built up, so nothing is to be taken down: the other hooks do not run."""
-        self._news.append(Note("master.error", None, {"text": f"{moment}: {error}"}))
+        self._news.append(Note("start.aborted", None, {"reason": f"{moment}: {error}"}))
         self.fail(f"{moment} failed", now)
         for name in ("on_stop", "on_exit"):
             self.moments[name].abandon()

@@ -111,7 +111,8 @@ class Pool:
         delay = self._learn(worker, verdict, lived, end, now)
         finished = verdict is Verdict.FINISHED
         self.slots.vacated(worker.slot, finished=finished, retry_at=now + delay if delay else None)
-        self._news.append(_obituary(worker, end, verdict, delay, now))
+        again = None if finished or self.holding or self.parked else delay
+        self._news.append(_obituary(worker, end, verdict, again, now))
 
     # -- facts about all of them -----------------------------------------------
 
@@ -309,7 +310,7 @@ class Pool:
         self._news.append(Quiet(worker.id, self.quiet))
 
 
-def _obituary(worker: Worker, end: End, verdict: Verdict, delay: float, now: float) -> Note:
+def _obituary(worker: Worker, end: End, verdict: Verdict, delay: float | None, now: float) -> Note:
     asked = worker.asked_at is not None
     willing = end.code in (WORKER_DONE, WORKER_REPLACE)
     planned = willing and (asked or verdict is not Verdict.FAILURE)
@@ -317,6 +318,7 @@ def _obituary(worker: Worker, end: End, verdict: Verdict, delay: float, now: flo
         "code": end.code,
         "signal": end.signal_name,
         "reason": explain(end, worker.killed),
+        "last_status": worker.text,
         "uptime": now - worker.born_at,
         "planned": planned,
         "delay": delay,

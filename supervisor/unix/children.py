@@ -37,6 +37,10 @@ class Children:
         self._by_pid: dict[int, Child] = {}
         self._blind: dict[int, Child] = {}  # those without a pidfd
 
+    def now(self) -> float:
+        """The loop's time, for facts about children."""
+        return self._loop.now()
+
     def fork(self, number: int, run: Callable[[], int]) -> int:
         """Start a child and return its pid; OSError where the kernel refuses."""
         pid = process.fork(run)

@@ -14,7 +14,7 @@ from typing import Any
 
 from laws import Laws
 
-from supervisor.decide.actions import Action, Dump, Finish, Kill, Note, Quiet, Run, Start, Stop, Sweep
+from supervisor.decide.actions import Action, Dump, Finish, Kill, KillGroup, Note, Quiet, Run, Start, Stop, Sweep
 from supervisor.decide.life import Life
 from supervisor.decide.pool import Pool
 from supervisor.decide.worker import Worker
@@ -90,6 +90,8 @@ class Kernel:
     now: float = 1000.0
     log: list[tuple[float, Action]] = field(default_factory=list)
     alive: dict[int, Process] = field(default_factory=dict)
+    cut: set[int] = field(default_factory=set)  # who ended by a signal while being killed
+    frozen: float = 0.0  # seconds in which the master did not run
     _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
 
@@ -118,6 +120,13 @@ class Kernel:
             self.turn()
         self.now = end
         return [action for _, action in self.log[before:]]
+
+    def freeze(self, seconds: float) -> None:
+        """The master does not run for a while, and notices."""
+        self.now += seconds
+        self.frozen += seconds
+        self.life.thawed(self.now)
+        self.turn()
 
     def until(self, true: Callable[[], bool], limit: float = 120.0) -> None:
         """Let time pass until something is true."""
@@ -154,7 +163,7 @@ class Kernel:
             case Sweep(kill):
                 gone = self.helpers.gone_after_kill if kill else self.helpers.gone_after_term
                 self.later(gone, self._helpers_gone)
-            case Note() | Quiet() | Dump() | Finish():
+            case Note() | Quiet() | Dump() | KillGroup() | Finish():
                 pass
 
     def _fork(self, start: Start) -> None:
@@ -206,6 +215,8 @@ class Kernel:
         process = self.alive.pop(id, None)
         if process is None:
             return
+        if end.signal is not None and id in self.laws.killing:
+            self.cut.add(id)
         self.life.exited(id, end, self.now)
         if process.body.stutters:
             self.life.exited(id, End(code=99), self.now)

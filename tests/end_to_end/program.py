@@ -17,7 +17,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +132,13 @@ class Program:
                     return line
             if not self._read(max(0.0, until - time.monotonic())):
                 raise AssertionError(f"no line with {text!r} came\n{self.log()}")
+
+    def wait_until(self, holds: Callable[[], object], timeout: float = PATIENCE) -> None:
+        """Read its log until something holds: of the events, or of what another look tells."""
+        until = time.monotonic() + timeout
+        while not holds():
+            assert time.monotonic() < until, f"it never came true\n{self.log()}"
+            self._read(0.02)
 
     def mark(self) -> int:
         """Where the log is now, for `since`."""

@@ -1,0 +1,160 @@
+"""How the master carries out a plan: each action, and what comes of it as a fact.
+
+Decides nothing.  A fork that fails is the fact that the worker exited.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+
+from supervisor.child.birth import Birth
+from supervisor.child.callable import live
+from supervisor.decide import actions
+from supervisor.decide.actions import Action, Note
+from supervisor.decide.life import Life
+from supervisor.decide.stopping import Firmness, Phase
+from supervisor.exits import End
+from supervisor.hook_thread import HookThread, MasterContext
+from supervisor.master.voice import Voice
+from supervisor.settings import Settings
+from supervisor.unix.children import Children
+from supervisor.unix.notify import Receiver
+from supervisor.unix.process import has_children, send
+
+Fact = Callable[[], None]
+
+
+class Hands:
+    """Everything that the master does to the world."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        life: Life,
+        children: Children,
+        hooks: HookThread,
+        voice: Voice,
+        notify: Receiver,
+        nofile: tuple[int, int],
+    ) -> None:
+        self.foreign: frozenset[str] = frozenset()  # modules that only the master's hooks brought in
+        self.status: int | None = None  # the exit status, once the plan says so
+        self.facts: list[Fact] = []  # what actions brought about, for the next turn
+        self._settings, self._life, self._children = settings, life, children
+        self._hooks, self._voice, self._nofile = hooks, voice, nofile
+        self._notify_path, self._sender = notify.path, notify.sender()
+
+    def do(self, action: Action) -> None:  # noqa: C901  # the one place where every action has its case
+        """Carry out one action."""
+        match action:
+            case Note():
+                self._voice.say(action)
+            case actions.Start():
+                self._start(action)
+            case actions.Stop(worker, replace):
+                number = signal.SIGUSR2 if replace else signal.SIGTERM
+                self._signal(worker, number, signal.SIGCONT)  # a stopped (T) process must be able to leave
+            case actions.Quiet(worker, on):
+                self._signal(worker, signal.SIGTSTP if on else signal.SIGCONT)
+            case actions.Dump(worker):
+                self._children.dump(worker)
+            case actions.Kill(worker):
+                self._kill(worker)
+            case actions.KillGroup(group):
+                self._end_helpers(self._children.kill_group(group))
+            case actions.Sweep(kill):
+                self._sweep(signal.SIGKILL if kill else signal.SIGTERM)
+            case actions.Run(moment, index):
+                self._run_hook(moment, index)
+            case actions.Finish(status):
+                self.status = status
+
+    def kill_everybody(self) -> None:
+        """When nothing else can be trusted any more."""
+        for pool in self._life.pools.values():
+            for worker in pool.workers:
+                self._children.kill(worker)
+
+    def look_whether_alone(self) -> None:
+        """In the phase that waits for it: is there no child of any kind left?"""
+        stop = self._life.stop
+        if stop and stop.phase is Phase.HELPERS and not has_children():
+            self.facts.append(self._life.alone)
+
+    # -- starting ------------------------------------------------------------------
+
+    def _start(self, start: actions.Start) -> None:
+        pool, id = self._life.pools[start.pool], start.worker
+        birth = self._birth(start)
+        tell = self._voice.announcer.for_child(
+            worker=birth.worker, pool=start.pool, generation=start.generation
+        )
+        self._hooks.join()
+        try:
+            pid = self._children.fork(id, partial(live, birth, self._sender, self._settings.hooks, tell))
+        except OSError as error:
+            end = End(error=f"cannot fork: {error.strerror}")
+            self.facts.append(lambda: self._life.exited(id, end, self._children.now()))
+        else:
+            self.facts.append(lambda: pool.started(id, pid))
+
+    def _birth(self, start: actions.Start) -> Birth:
+        return Birth(
+            master=self._settings.master,
+            pool=self._settings.pools[start.pool],
+            slot=start.slot,
+            generation=start.generation,
+            parent=os.getpid(),
+            notify_path=self._notify_path,
+            notify_fd=self._sender.fileno(),
+            nofile=self._nofile,
+            foreign=self.foreign,
+        )
+
+    # -- ending --------------------------------------------------------------------
+
+    def _signal(self, worker: int, *numbers: signal.Signals) -> None:
+        if not self._children.signal(worker, *numbers):
+            self._denied(worker)
+
+    def _kill(self, worker: int) -> None:
+        pool = self._life.whose(worker)
+        if pool is not None and (text := self._children.stacks(worker)):
+            self._voice.say(Note("worker.stack", pool.workers[worker], {"stack": text}))
+        if not self._children.kill(worker):
+            self._denied(worker)
+
+    def _denied(self, number: int) -> None:
+        """EPERM: the worker has become another user, and we are not root."""
+        pool = self._life.whose(number)
+        if pool is not None:
+            self._voice.say(Note("signal.denied", pool.workers[number]))
+
+    def _sweep(self, number: signal.Signals) -> None:
+        if has_children():
+            left = self._children.adopted()
+            for pid in left:
+                send(pid, number)
+                send(pid, signal.SIGCONT)
+            self._end_helpers(len(left))
+        self.look_whether_alone()
+
+    def _end_helpers(self, count: int) -> None:
+        if count:
+            self._voice.tell("orphans.ended", count=count)
+
+    # -- hooks ---------------------------------------------------------------------
+
+    def _run_hook(self, moment: str, index: int) -> None:
+        stop, master = self._life.stop, self._settings.master
+        context = MasterContext(
+            name=master.name,
+            file=self._settings.file,
+            pid=os.getpid(),
+            stop_reason=stop.reason if stop else None,
+            restarting=bool(stop and stop.firmness is Firmness.RESTART),
+        )
+        self._hooks.run(moment, index, context)
