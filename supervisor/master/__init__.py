@@ -60,7 +60,15 @@ class Master:
         self.announcer = Announcer(settings.master, loop)
         self.voice = Voice(self.life, self.announcer, self.hooks, environ, loop.now())
         self.tell = self.announcer.tell
-        self.hands = Hands(settings, self.life, self.children, self.hooks, self.voice, doors.notify, nofile)
+        self.hands = Hands(
+            settings,
+            self.life,
+            children=self.children,
+            hooks=self.hooks,
+            voice=self.voice,
+            notify=doors.notify,
+            nofile=nofile,
+        )
         self._beside = Beside(os.getpid(), loop.now(), self.voice.ends, usage)
         requests = Requests(self.life, self._picture, loop.now)
         self.server = Server(loop, doors.control.socket, requests.answer, self._server_failed)
@@ -143,7 +151,7 @@ class Master:
             case "exit":
                 self._bury(seen.key, now)
 
-    def _note_signal(self, number: int, now: float) -> None:
+    def _note_signal(self, number: int, now: float) -> None:  # noqa: C901  # one signal of the contract a case
         name = signal_name(number)
         match number:
             case signal.SIGTERM:

@@ -34,6 +34,7 @@ class Hands:
         self,
         settings: Settings,
         life: Life,
+        *,
         children: Children,
         hooks: HookThread,
         voice: Voice,

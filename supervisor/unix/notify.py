@@ -23,7 +23,7 @@ LONGEST_PATH = 107  # sun_path, less its final NUL
 
 
 class Receiver:
-    """The master's end: a socket at ``path`` that every worker may write to."""
+    """The master's end: a socket at ``path``, mode 0600."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -32,8 +32,13 @@ class Receiver:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.socket.setblocking(False)
-        self.socket.bind(path)
-        os.chmod(path, 0o666)  # noqa: S103  # anyone may write: the kernel says who it was, and strangers are dropped
+        # Only our own user may write by the path: a flood by a stranger would keep READY from
+        # coming through.  Workers that become somebody else write by what they inherit.
+        before = os.umask(0o177)
+        try:
+            self.socket.bind(path)
+        finally:
+            os.umask(before)
 
     def sender(self) -> socket.socket:
         """A connected socket that all workers inherit: it works after a chroot or a change of uid."""

@@ -134,7 +134,7 @@ def test_a_pool_that_keeps_failing_is_parked(program: Start) -> None:
         def broken():
             raise SystemExit(1)
     """
-    config = pool() + f'[pools.b]\ntarget = "app:broken"\nmax_restarts = 2\n{QUICK}\n'
+    config = pool() + f'[pools.b]\ntarget = "app:broken"\nready = "notify"\nmax_restarts = 2\n{QUICK}\n'
     one = program(app, config)
     one.wait_for("pool.parked", pool="b")
     one.wait_until(lambda: len(exits(one, "b.0")) == 3)
@@ -219,23 +219,5 @@ def test_quit_to_a_worker_ends_it_at_once(program: Start) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         os.kill(pid, number)
     assert one.wait_for("worker.failed", pid=pid)["code"] == 128 + signal.SIGQUIT
-    one.wait_for("worker.ready", since=one.mark())
-    one.stop(3)
-
-
-def test_a_wedged_worker_that_was_asked_by_hand_is_killed(program: Start) -> None:
-    """kill -TERM of a worker that does not leave: its stack, KILL after stop_timeout, a new one."""
-    app = """
-        import time
-        def wedged():
-            time.sleep(60)
-        def run(worker):
-            wedged()
-    """
-    one = program(app, pool('stop_timeout = "500ms"'), master='stop_timeout = "1s"').ready()
-    pid = one.worker("a.0")
-    os.kill(pid, signal.SIGTERM)
-    assert "wedged" in one.wait_for("worker.stack", pid=pid)["stack"]
-    assert "did not stop" in one.wait_for("worker.failed", pid=pid, signal="SIGKILL")["reason"]
     one.wait_for("worker.ready", since=one.mark())
     one.stop(3)
