@@ -35,15 +35,21 @@ TO_MASTER = (
     signal.SIGUSR1,
     signal.SIGCHLD,
 )
-# Their default action would end the master without a word; they are heard, and ignored aloud.
-MEANINGLESS = (
-    signal.SIGALRM,
-    signal.SIGVTALRM,
-    signal.SIGPROF,
-    signal.SIGIO,
-    signal.SIGPWR,
-    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+# The kernel's verdict on a program: left as it is, with its core dump.
+CRASHES = (
+    signal.SIGILL,
+    signal.SIGTRAP,
+    signal.SIGABRT,  # also systemd's, when the watchdog was not fed
+    signal.SIGBUS,
+    signal.SIGFPE,
+    signal.SIGSEGV,
+    signal.SIGSYS,
+    signal.SIGXCPU,
 )
+SILENT = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGURG, signal.SIGWINCH)  # ignored by Python or the kernel
+UNSTOPPABLE = (signal.SIGKILL, signal.SIGSTOP)
+# The default action of all others would end the master without a word: heard, and ignored aloud.
+MEANINGLESS = tuple(sorted(signal.valid_signals() - {*TO_MASTER, *CRASHES, *SILENT, *UNSTOPPABLE}))
 # Meant for the master alone: neither hooks nor workers nor their children see them.
 MASTERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
@@ -51,6 +57,7 @@ MASTERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "
 def start(settings: Settings) -> NoReturn:
     """Become the master; from here on no signal is lost."""
     block_signals()
+    open_standard()  # before the memory file: else that may become fd 0, and be closed when it is read
     fd = pack(settings)
     os.set_inheritable(fd, True)
     command = argv(fd)

@@ -56,8 +56,9 @@ def signal_name(number: int) -> str:
     """``SIGTERM`` for 15; real-time signals as ``SIGRTMIN+n``."""
     try:
         return signals.Signals(number).name
-    except ValueError:
-        return f"SIGRTMIN+{number - signals.SIGRTMIN}"
+    except ValueError:  # SIGSTKFLT has a name from Python 3.11 on
+        beyond = number - signals.SIGRTMIN
+        return f"SIGRTMIN+{beyond}" if beyond >= 0 else f"signal {number}"
 
 
 def explain(end: End, ours: str | None) -> str:

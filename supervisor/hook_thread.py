@@ -98,15 +98,12 @@ class HookThread:
 
     def _begin(self, work: Callable[[], Ended]) -> None:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        thread = threading.Thread(target=self._work, args=(work, os.getpid()), name="hook", daemon=True)
+        thread = threading.Thread(target=self._work, args=(work,), name="hook", daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _work(self, work: Callable[[], Ended], master: int) -> None:
-        ended = work()
-        if os.getpid() != master:
-            os._exit(0)  # the hook forked and its child came back: it must not become a second master
-        self._end(ended)
+    def _work(self, work: Callable[[], Ended]) -> None:
+        self._end(work())
 
     def _end(self, ended: Ended) -> None:
         self._results.append(ended)

@@ -8,6 +8,7 @@ which process it is in.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -98,14 +99,17 @@ def call(hook: Hook, context: object) -> str | None:
     """Call it and contain whatever it raises; the traceback as text, or None.
 
     SystemExit, KeyboardInterrupt and GeneratorExit end a hook, never its process.
+    If the hook forked, its child ends here: it must not become a second master or worker.
     """
+    process, error = os.getpid(), None
     try:
         hook(context)
     except BaseException:
-        return traceback.format_exc()
-    finally:
-        flush()
-    return None
+        error = traceback.format_exc()
+    flush()
+    if os.getpid() != process:
+        os._exit(0 if error is None else 1)
+    return error
 
 
 def flush() -> None:

@@ -20,7 +20,7 @@ def hear(pool: Pool, id: int, message: Mapping[str, str], now: float) -> None:
     text = message.get("STATUS")
     jobs, in_flight = _number(message.get("X_JOBS")), _number(message.get("X_IN_FLIGHT"))
     if text is not None or jobs is not None or in_flight is not None:
-        pool.told(id, jobs, in_flight, None if text is None else text[:LONGEST_TEXT])
+        pool.told(id, jobs, in_flight, None if text is None else _plain(text))
     if message.get("WATCHDOG") == "1":
         pool.beat(id, now)
     extension = _number(message.get("EXTEND_TIMEOUT_USEC"))
@@ -30,6 +30,11 @@ def hear(pool: Pool, id: int, message: Mapping[str, str], now: float) -> None:
         pool.ready(id, now)
     if message.get("STOPPING") == "1":
         pool.acknowledged(id, now)
+
+
+def _plain(text: str) -> str:
+    """Bounded, and with nothing in it that a terminal would obey."""
+    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
 
 
 def _number(text: str | None) -> int | None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # a sync worker has no use for it, and it is large
     import socket
 
 BEATS = 4  # heartbeats sent per watchdog interval, at most
+LONGEST_PAUSE = 86_400.0  # seconds; poll(2) takes no more than 24 days at once
+LONGEST_TEXT = 1000  # characters of a status that are worth a message
 
 
 class Link(Protocol):
@@ -58,7 +60,8 @@ class Worker:
         self._watchdog = watchdog
         self._beat_due = 0.0
         self._job = _Job(self)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler of the program's may come back in
+        self._unready = False  # ``ready`` was called and did not get through
         self._jobs = self._in_flight = 0
         self._text: str | None = None
         self._noted = False  # something waits to be sent, and the attendant knows
@@ -85,7 +88,7 @@ class Worker:
     def _pause(self, left: float | None) -> float | None:
         """Milliseconds to wait at once, rounded up so that no wait is cut to zero."""
         times = [t for t in (left, self._watchdog and self._watchdog / 2) if t is not None]
-        return min(times) * 1000 + 1 if times else None
+        return min(*times, LONGEST_PAUSE) * 1000 + 1 if times else None
 
     async def stopped(self) -> None:
         """Return when a stop was asked for; for ``async`` targets."""
@@ -111,7 +114,9 @@ class Worker:
 
     def ready(self) -> None:
         """Say that it is up; needed only where the pool has ``ready = "notify"``."""
-        self._link.send(READY=1)
+        if not self._link.send(READY=1):  # no room now: the attendant goes on trying
+            self._unready = True
+            self._note()
 
     def beat(self) -> None:
         """Say that it is alive; costs a clock reading, and nothing without a watchdog."""
@@ -123,8 +128,9 @@ class Worker:
 
     def status(self, text: str) -> None:
         """Say in one line what it does; shown by ``supervisord-lite status``."""
+        said = str(text)[:LONGEST_TEXT]
         with self._lock:
-            self._text = text
+            self._text = said
         self._note()
 
     def job(self) -> _Job:
@@ -143,9 +149,10 @@ class Worker:
         self._noted = False  # first: what is noted from now on pokes again
         with self._lock:
             jobs, in_flight, text, self._text = self._jobs, self._in_flight, self._text, None
-        news: dict[str, object] = {}
+            ready, self._unready = self._unready, False
+        news: dict[str, object] = {"READY": 1} if ready else {}
         if jobs or in_flight:
-            news = {"X_JOBS": jobs, "X_IN_FLIGHT": in_flight}
+            news |= {"X_JOBS": jobs, "X_IN_FLIGHT": in_flight}
         if text is not None:
             news["STATUS"] = text
         return news

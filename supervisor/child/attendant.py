@@ -25,7 +25,9 @@ from enum import Enum
 from types import FrameType
 
 from supervisor.child.link import MasterLink
+from supervisor.child.offspring import disown
 from supervisor.exits import WORKER_DONE, WORKER_REPLACE
+from supervisor.unix.process import open_pidfd
 from supervisor.worker import Worker
 
 HEARD = (
@@ -97,6 +99,7 @@ class Attendant:
     def attend(self, worker: Worker, link: MasterLink) -> None:
         """Start the thread."""
         self._worker, self._link = worker, link
+        disown(self._pass_on, HEARD)
         threading.Thread(target=self._run, name="supervisor-attendant", daemon=True).start()
 
     # -- called by the main thread ---------------------------------------------
@@ -130,11 +133,21 @@ class Attendant:
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
+        master = self._see_master()
+        if master is not None:
+            poll.register(master, select.POLLIN)
         while True:
-            poll.poll(self._timeout())
+            if master in [fd for fd, _ in poll.poll(self._timeout())]:
+                poll.unregister(master)
+                self._stop("stop")
             for number in self._heard():
                 self._answer(number)
             self._on_time(time.monotonic())
+
+    def _see_master(self) -> int | None:
+        """A descriptor that tells its death, also to a program that took our TERM handler away."""
+        fd = open_pidfd(self._master)
+        return None if self.orphaned else fd
 
     def _timeout(self) -> float | None:
         """Milliseconds until something is due; None to sleep until a byte comes."""
@@ -173,6 +186,14 @@ class Attendant:
                 os._exit(WORKER_REPLACE if reason == "replace" else WORKER_DONE)
             if self._phase is Phase.WORKING:
                 self._stop_hooks = self._spawn("on_worker_stop")
+        if reason == "replace":
+            self._pass_as_term()
+
+    def _pass_as_term(self) -> None:
+        """A program with a TERM handler of its own (uvicorn) knows nothing of USR2."""
+        handler = signal.getsignal(signal.SIGTERM)
+        if callable(handler) and handler != self._pass_on:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _hush(self) -> None:
         if not self._worker.quiet:

@@ -76,10 +76,17 @@ def _hear(birth: Birth, sender: Any, tell: Tell) -> Life:
     )
     life = Life(birth, worker, attendant, link, tell, Hooks())
     attendant.listen()
+    _ignore_what_python_ignores()
     _write_stacks_on(DUMP_SIGNAL)
     attendant.attend(worker, link)
     set_mask(())
     return life
+
+
+def _ignore_what_python_ignores() -> None:
+    """As in any Python program: a closed pipe or connection is an OSError, not a death."""
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _write_stacks_on(number: int) -> None:
@@ -154,6 +161,7 @@ def _started(life: Life) -> bool:
 
 def _take_leave(life: Life, status: int) -> int:
     """``on_worker_exit``, in the main thread; the rest of them elsewhere if one hangs."""
+    life.attendant.listen()  # again: closing an asyncio loop resets the signals that it handled
     life.attendant.leave()
     hooks = life.hooks.at("on_worker_exit")
     for number, hook in enumerate(hooks, 1):
@@ -203,13 +211,21 @@ def _work(life: Life, target: Callable[..., object]) -> int:
         result = target(worker) if _takes_argument(target) else target()
         if inspect.iscoroutine(result):
             _run_async(result)
+        _wait_for_threads()
     except SystemExit as leaving:
+        if isinstance(leaving.code, str):
+            life.tell("worker.error", "error", text=leaving.code)
         return _status_of(leaving.code, worker)
     except BaseException:
         reference = life.birth.pool.target
         life.tell("worker.error", reason=f"{reference} raised", traceback=traceback.format_exc())
         return WORKER_FAILED
     return _willing(worker)
+
+
+def _wait_for_threads() -> None:
+    """As the interpreter does at its end: for executors and for threads that are no daemons."""
+    threading._shutdown()  # type: ignore[attr-defined]  # multiprocessing calls it for the same reason
 
 
 def _say_ready(life: Life) -> None:

@@ -34,9 +34,10 @@ from supervisor.status import Beside, snapshot
 from supervisor.unix.children import Children
 from supervisor.unix.doors import Doors
 from supervisor.unix.loop import Loop, Seen
-from supervisor.unix.process import has_children, send
+from supervisor.unix.process import end, has_children
 from supervisor.unix.usage import usage
 
+LAST_SWEEPS = 3  # a killed process may leave children of its own, which come to us
 FROZEN = 1.0  # a turn so many seconds late means that the master itself did not run
 # Messages before exits: a worker that said READY and is gone was ready.
 RANK = {"signal": 0, "notify": 1, "hook": 2, "control": 3, "client": 3, "output": 4, "exit": 5}
@@ -92,8 +93,9 @@ class Master:
 
     def close(self) -> None:
         """Get the last words out; leave no child, not even one that an ``on_exit`` hook began."""
-        for pid in self.children.adopted() if has_children() else ():
-            send(pid, signal.SIGKILL)
+        for _ in range(LAST_SWEEPS):
+            for pid in self.children.adopted() if has_children() else ():
+                end(pid)
         self.server.finish()
         self.announcer.finish()
 

@@ -82,7 +82,11 @@ class Hands:
     def look_whether_alone(self) -> None:
         """In the phase that waits for it: is there no child of any kind left?"""
         stop = self._life.stop
-        if stop and stop.phase is Phase.HELPERS and not has_children():
+        if not stop or stop.phase is not Phase.HELPERS:
+            return
+        if has_children():
+            self._children.reap_left()
+        if not has_children():
             self.facts.append(self._life.alone)
 
     # -- starting ------------------------------------------------------------------

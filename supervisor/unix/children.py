@@ -102,8 +102,10 @@ class Children:
         end = process.ended(child.pid) if child else None
         if child is None or end is None:
             return None
-        process.send_group(child.pid, signal.SIGTERM)
         self._forget(child)
+        if end is process.STOLEN:  # its number may be somebody else's already
+            return end, None
+        process.send_group(child.pid, signal.SIGTERM)
         process.reap(child.pid)
         left = process.send_group(child.pid, 0)
         return end, child.pid if left else None
@@ -115,6 +117,10 @@ class Children:
     def reap_adopted(self) -> Iterator[int]:
         """See `process.reap_adopted`."""
         return process.reap_adopted(self._by_pid)
+
+    def reap_left(self) -> None:
+        """See `process.reap_left`."""
+        process.reap_left(self._by_pid)
 
     def adopted(self) -> list[int]:
         """The pids of children that nobody here forked.  Costly: for the rare case."""

@@ -85,7 +85,9 @@ class Loop:
         """
         timeout = -1.0 if deadline is None else max(0.0, deadline - self.now())
         # maxevents bounds the turn: what is left is reported by the next one.
-        ready = self._epoll.poll(timeout, 256)
+        # A signal after the deadline (CONT to a stopped process) makes Python return without having
+        # looked (PEP 475), so look again: what has come must be heard before a deadline is judged.
+        ready = self._epoll.poll(timeout, 256) or self._epoll.poll(0, 256)
         seen = []
         for fd, events in ready:
             kind, key = self._watched.get(fd, ("forgotten", 0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import sys
 import traceback
@@ -18,6 +19,7 @@ from supervisor.exits import WORKER_FAILED, End
 from supervisor.unix.loop import block_signals, reset_signals, set_mask
 
 ZOMBIE = os.WEXITED | os.WNOHANG | os.WNOWAIT
+STOLEN = End(error="its exit status is unknown: a hook took it, by waitpid(-1) or the like")
 
 
 def fork(run: Callable[[], int]) -> int:
@@ -74,7 +76,10 @@ def open_pidfd(pid: int) -> int | None:
 
 def ended(pid: int) -> End | None:
     """How a child ended, without reaping it; None while it lives."""
-    info = os.waitid(os.P_PID, pid, ZOMBIE)
+    try:
+        info = os.waitid(os.P_PID, pid, ZOMBIE)
+    except ChildProcessError:
+        return STOLEN
     if info is None:
         return None
     if info.si_code == os.CLD_EXITED:
@@ -141,9 +146,28 @@ def _reap_behind(known: Container[int]) -> Iterator[int]:
     """P_ALL always shows the same zombie first: look at the others by pid."""
     for pid in children():
         with contextlib.suppress(ChildProcessError, ProcessLookupError):
-            if pid not in known and os.getsid(pid) != os.getsid(0) and ended(pid) is not None:
+            if pid not in known and os.getsid(pid) != os.getsid(0) and ended(pid) not in (None, STOLEN):
                 reap(pid)
                 yield pid
+
+
+def reap_left(known: Container[int]) -> None:
+    """Reap every zombie that nobody here forked, also those of hooks: when nobody will wait for them."""
+    for pid in children():
+        with contextlib.suppress(ChildProcessError):
+            if pid not in known and ended(pid) not in (None, STOLEN):
+                reap(pid)
+
+
+def end(pid: int, seconds: float = 1.0) -> None:
+    """SIGKILL a child and take it away; one that does not die of it is left to init."""
+    send(pid, signal.SIGKILL)
+    if (fd := open_pidfd(pid)) is not None:
+        poll = select.poll()  # not select(2), which ends at descriptor 1023
+        poll.register(fd, select.POLLIN)
+        poll.poll(seconds * 1000)
+        os.close(fd)
+    reap(pid)
 
 
 def has_children() -> bool:

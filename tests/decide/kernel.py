@@ -8,13 +8,25 @@ Time begins at 1000 s and passes only when a test says so.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from laws import Laws
 
-from supervisor.decide.actions import Action, Dump, Finish, Kill, KillGroup, Note, Quiet, Run, Start, Stop, Sweep
+from supervisor.decide.actions import (
+    Action,
+    Dump,
+    Finish,
+    Kill,
+    KillGroup,
+    Note,
+    Quiet,
+    Run,
+    Start,
+    Stop,
+    Sweep,
+)
 from supervisor.decide.life import Life
 from supervisor.decide.pool import Pool
 from supervisor.decide.worker import Worker
@@ -22,7 +34,7 @@ from supervisor.exits import End
 from supervisor.settings import MasterSettings, PoolSettings, Seconds, Settings
 
 SIGSEGV, SIGKILL = 11, 9
-NO_MEMORY = End(error="fork: Resource temporarily unavailable")
+FAILED, NO_MEMORY = End(code=1), End(error="fork: Resource temporarily unavailable")
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Body:
     ready_after: float | None = 0.1
     beats_for: float | None = None  # it beats until so long after its fork, and for ever by default
     dies_after: float | None = None  # by itself, after its fork
-    dies_of: End = End(code=1)
+    dies_of: End = FAILED
     acknowledges_after: float | None = 0.0  # after it was asked
     leaves_after: float | None = 0.1
     leaves_with: int | None = None  # as it was asked to, by default
@@ -85,7 +97,7 @@ class Kernel:
 
     life: Life
     bodies: Callable[[Start], Body] = lambda _: GOOD
-    hooks: dict[str, Sequence[HookBody]] = field(default_factory=dict)
+    hooks: Mapping[str, Sequence[HookBody]] = field(default_factory=dict)
     helpers: Helpers = Helpers()
     now: float = 1000.0
     log: list[tuple[float, Action]] = field(default_factory=list)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from supervisor.decide.actions import Action, Dump, Finish, Kill, Note, Quiet, Run, Start, Stop
+from supervisor.decide.actions import Action, Dump, Finish, Kill, Quiet, Run, Start, Stop
 from supervisor.decide.life import Life
 from supervisor.decide.pool import FORKS_AT_ONCE, Pool
-from supervisor.decide.stopping import Firmness
+from supervisor.decide.stopping import Firmness, Phase
 from supervisor.decide.worker import State
+
+ONE_TURN = 0.002  # what a late dump is given before the kill
 
 
 class Laws:
@@ -35,10 +37,12 @@ class Laws:
         self._a_plan_is_a_fixed_point(now)
         for action in plan:
             self._one_action(action, alive, now)
+        self._the_stop_keeps_its_times(now)
         started = {a.worker for a in plan if isinstance(a, Start)}
         for pool in self.life.pools.values():
             counts_equal_a_recount(pool)
             slots_and_workers_agree(pool, now)
+            workers_know_what_they_should(pool)
         known = {id for pool in self.life.pools.values() for id in pool.workers}
         assert known == alive | started, "the picture differs from the world"
 
@@ -81,6 +85,19 @@ class Laws:
         assert not pool.parked, "a start in a parked pool"
         assert 0 <= start.slot < pool.slots.size, "a start beyond the wanted number"
 
+    def _the_stop_keeps_its_times(self, now: float) -> None:
+        stop = self.life.stop
+        if stop is None:
+            return
+        if stop.phase in (Phase.ANNOUNCE, Phase.ON_STOP, Phase.DRAIN_DELAY):
+            assert now < stop.half, "workers are not told though half the time is over"
+        if stop.phase is not Phase.DONE and now >= stop.deadline:
+            for pool in self.life.pools.values():
+                due = pool.deadline()
+                if any(w.state is not State.KILLED for w in pool.workers.values()):
+                    assert due is not None, "somebody will never be killed"
+                    assert due <= now + ONE_TURN, "somebody outlives the deadline"
+
     def _nobody_is_killed_unwarned(self, action: Stop | Quiet | Dump | Kill, now: float) -> None:
         id, stop = action.worker, self.life.stop
         if isinstance(action, Dump | Kill):
@@ -101,6 +118,16 @@ class Laws:
         unready = worker.ready_at is None and now >= worker.born_at + keys.start_timeout
         silent = keys.watchdog is not None and now >= worker.beaten_at + keys.watchdog
         assert told or unready or silent, f"{worker.name} is to be killed without having been told"
+
+
+def workers_know_what_they_should(pool: Pool) -> None:
+    """Who works knows whether it is quiet; who leaves has no more than the pool's time for it."""
+    for worker in pool.workers.values():
+        assert worker.quiet == pool.quiet or worker.state is not State.READY
+        if worker.state is State.STOPPING and not worker.dumped:
+            told = max(t for t in (worker.asked_at, worker.acknowledged_at) if t is not None)
+            assert worker.kill_at is not None
+            assert worker.kill_at <= told + pool.settings.stop_timeout
 
 
 def counts_equal_a_recount(pool: Pool) -> None:

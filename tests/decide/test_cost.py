@@ -68,7 +68,10 @@ def test_one_fact_costs_the_same_with_ten_workers_and_with_a_thousand(fact: Call
 
 def test_the_comparison_would_see_a_scan() -> None:
     """Going quiet tells every worker, and so must cost more with more of them."""
-    few, many = turn(ready(FEW), lambda home: home.hush(True)), turn(ready(MANY), lambda home: home.hush(True))
+    few, many = (
+        turn(ready(FEW), lambda home: home.hush(True)),
+        turn(ready(MANY), lambda home: home.hush(True)),
+    )
     assert many > few + (MANY - FEW)
 
 

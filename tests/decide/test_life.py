@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 from kernel import Body, HookBody, Kernel, kernel, pool
+from scenes import FAILS, HANGS
 
 from supervisor.decide.actions import Note, Quiet, Run, Start
 from supervisor.decide.stopping import Firmness
 from supervisor.exits import End
 
 SLOW = HookBody(seconds=2.0)
-HANGS = HookBody(seconds=None)
 RAISES = HookBody(error="ValueError: no database")
-FAILS = Body(ready_after=None, dies_after=1.0)
 
 
 def runs(k: Kernel) -> list[tuple[float, str, int]]:
@@ -75,15 +74,17 @@ def test_an_on_ready_hook_that_raises_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("moment", ["import", "on_start"])
-@pytest.mark.parametrize("hook", [RAISES, HookBody(error=""), HANGS], ids=["raises", "without words", "hangs"])
+@pytest.mark.parametrize(
+    "hook", [RAISES, HookBody(error=""), HANGS], ids=["raises", "without words", "hangs"]
+)
 def test_a_start_that_fails_is_aborted_before_any_fork_with_status_1(moment: str, hook: HookBody) -> None:
     k = kernel(pool(), hooks={moment: [hook], "on_stop": [SLOW], "on_exit": [SLOW]})
     k.until(lambda: k.finished)
     assert (k.status, k.report["status"], k.report["reason"]) == (1, 1, f"{moment} failed")
     assert {name for _, name, _ in runs(k)} <= {"import", "on_start"}, "nothing was built up"
     assert k.times(Start) == []
-    [error] = k.notes("master.error")
-    assert error.fields["text"].startswith(f"{moment}: ")
+    [error] = k.notes("start.aborted")
+    assert error.fields["reason"].startswith(f"{moment}: ")
 
 
 def test_an_import_that_ends_after_it_was_given_up_runs_no_hook_any_more() -> None:

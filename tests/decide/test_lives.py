@@ -51,7 +51,9 @@ POOLS = st.builds(
     within=st.just(10.0),
 )
 FINE = st.builds(HookBody, seconds=st.sampled_from([0.0, 0.3]))  # within any hook_timeout
-ANY_HOOK = FINE | st.builds(HookBody, st.sampled_from([0.0, 1.0, None]), st.sampled_from([None, "ValueError", ""]))
+ANY_HOOK = FINE | st.builds(
+    HookBody, st.sampled_from([0.0, 1.0, None]), st.sampled_from([None, "ValueError", ""])
+)
 HELPERS = st.builds(Helpers, st.sampled_from([0.0, 0.5, None]), st.sampled_from([0.0, 0.3, None]))
 
 
@@ -68,6 +70,7 @@ class World:
     drain_delay: float
     hook_timeout: float
     jitter: float
+    boot: float  # so long it is left in peace at first
 
 
 def worlds(up: st.SearchStrategy[HookBody]) -> st.SearchStrategy[World]:
@@ -76,7 +79,7 @@ def worlds(up: st.SearchStrategy[HookBody]) -> st.SearchStrategy[World]:
     return st.builds(
         World,
         st.lists(POOLS, min_size=1, max_size=3),
-        st.lists(BODIES, min_size=1, max_size=6),
+        st.lists(st.just(GOOD) | BODIES, min_size=1, max_size=6),
         up,
         st.fixed_dictionaries({name: st.lists(hooks, max_size=2) for name, hooks in lists.items()}),
         HELPERS,
@@ -84,6 +87,7 @@ def worlds(up: st.SearchStrategy[HookBody]) -> st.SearchStrategy[World]:
         drain_delay=st.sampled_from([0.0, 1.0, 20.0]),
         hook_timeout=st.sampled_from([3.0, 0.5]),
         jitter=st.sampled_from([0.0, 0.5, 0.999]),
+        boot=st.sampled_from([8.0, 0.0, 1.0]),
     )
 
 
@@ -123,7 +127,6 @@ def born(world: World, *, stutter: bool | None = None) -> Kernel:
 
 def obey(k: Kernel, command: Command) -> None:
     """Let one thing happen.  Only time lets the master turn, so what follows falls in the same instant."""
-    alive = sorted(k.alive)
     match command:
         case ("wait", seconds):
             k.wait(seconds)
@@ -142,16 +145,19 @@ def obey(k: Kernel, command: Command) -> None:
             k.life.interrupt("interrupt", k.now)
         case ("fail", _):
             k.life.fail("fail", k.now)
-        case ("outlive", nth):
-            k.life.outlived(int(nth), k.now)
-        case (what, nth, *how) if alive:
-            happens_to(k, alive[int(nth) % len(alive)], what, *how)
+        case (what, nth, *how):
+            happens_to_one(k, what, int(nth), *how)
 
 
-def happens_to(k: Kernel, id: int, what: str, how: float = 0.0) -> None:
+def happens_to_one(k: Kernel, what: str, nth: int, how: float = 0.0) -> None:
     """Something happens to one worker that nobody here asked for."""
+    if not k.alive:
+        return
+    id = sorted(k.alive)[nth % len(k.alive)]
     home = k.alive[id].pool
     match what:
+        case "outlive":
+            k.life.outlived(id, k.now)
         case "kill worker":
             k.ends(id, ENDS[int(how)])
         case "tell worker":
@@ -164,8 +170,8 @@ def happens_to(k: Kernel, id: int, what: str, how: float = 0.0) -> None:
             home.ready(id, k.now)
 
 
-def live(k: Kernel, commands: list[Command]) -> None:
-    for command in commands:
+def live(k: Kernel, world: World, commands: list[Command]) -> None:
+    for command in [("wait", world.boot), *commands]:
         if not k.finished:
             obey(k, command)
 
@@ -205,7 +211,7 @@ def test_every_life_keeps_the_laws_and_a_stop_ends_it_in_time(
     if gives_up:
         world = replace(world, pools=[replace(p, on_give_up="exit") for p in world.pools])
     k = born(world)
-    live(k, commands)
+    live(k, world, commands)
     if k.life.stop is None:
         k.life.ask(last, "last", k.now)
     assert k.life.stop is not None
@@ -224,7 +230,7 @@ def test_when_everything_behaves_again_the_pools_fill_up_and_stay_full(
     world: World, commands: list[Command]
 ) -> None:
     k = born(world)
-    live(k, commands)
+    live(k, world, commands)
     k.bodies = lambda _: GOOD
     for process in k.alive.values():
         process.body = replace(process.body, dies_of_kill_after=0.0)
@@ -248,6 +254,6 @@ def test_facts_that_come_twice_or_late_change_nothing(world: World, commands: li
     logs = []
     for stutter in (False, True):
         k = born(world, stutter=stutter)
-        live(k, commands)
+        live(k, world, commands)
         logs.append([(t, a.event if isinstance(a, Note) else a) for t, a in k.log])
     assert logs[0] == logs[1]

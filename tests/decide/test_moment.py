@@ -7,7 +7,8 @@ from supervisor.decide.moment import Moment
 
 
 def names(moment: Moment, now: float, latest: float | None = None) -> list[str | int]:
-    return [a.index if isinstance(a, Run) else a.event for a in moment.plan(now, latest) if a is not None]
+    plan = moment.plan(now, latest)
+    return [a.index if isinstance(a, Run) else a.event for a in plan if isinstance(a, Run | Note)]
 
 
 def test_a_moment_without_hooks_is_done_at_once() -> None:

@@ -16,8 +16,8 @@ def program(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     become_subreaper()
     started: list[Program] = []
 
-    def start(app: str, config: str, **more: Any) -> Program:
-        one = Program(tmp_path, app, config, **more)
+    def start(app: str, config: str, folder: Path = tmp_path, **more: Any) -> Program:
+        one = Program(folder, app, config, **more)
         started.append(one)
         return one
 

@@ -86,7 +86,8 @@ class Program:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(env or {})},
+            # Buffered, a line that a worker prints is one write, and never torn by one of the log.
+            env={**os.environ, "PYTHONUNBUFFERED": "", **(env or {})},
         )
         self._out = self.process.stdout.fileno() if self.process.stdout else -1
 
@@ -101,9 +102,9 @@ class Program:
         for line in lines:
             try:
                 event = json.loads(line)
-                assert isinstance(event, dict)
+                assert event["event"]
                 self.events.append(event)
-            except (ValueError, AssertionError):
+            except (ValueError, TypeError, KeyError):
                 self.noise.append(line.decode("utf-8", "replace"))
         return bool(data)
 
@@ -140,6 +141,11 @@ class Program:
             assert time.monotonic() < until, f"it never came true\n{self.log()}"
             self._read(0.02)
 
+    def read_until(self, enough: Callable[[], object], timeout: float = PATIENCE) -> None:
+        """Take in its log until `enough()`, its end, or so many seconds without a line."""
+        while not enough() and self._read(timeout):
+            pass
+
     def mark(self) -> int:
         """Where the log is now, for `since`."""
         return len(self.events)
@@ -153,9 +159,9 @@ class Program:
 
     @property
     def pid(self) -> int:
-        """The master's (also behind a wrapper such as strace, once it has started)."""
-        started = self.find("master.started")
-        return started["pid"] if started else self.process.pid
+        """The master's (behind a wrapper such as strace: the last one that has started)."""
+        pids = [e["pid"] for e in self.events if e["event"] == "master.started"]
+        return int(pids[-1]) if pids else self.process.pid
 
     def ready(self) -> Program:
         """Wait until every pool is up."""
@@ -181,6 +187,16 @@ class Program:
         """The object of `status --json`."""
         return self.client().status()
 
+    def wait_shown(self, name: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """What `status` shows of a worker, as soon as `holds` is true of it."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            pools = self.status()["pools"].values()
+            shown = next((w for pool in pools for w in pool["workers"] if w["id"] == name), None)
+            if shown is not None and holds(shown):
+                return shown
+        raise AssertionError(f"{name} did not come to this: {shown}\n{self.log()}")
+
     def cli(self, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run a client command."""
         command = [sys.executable, "-m", "supervisor", *arguments, "-c", str(self.config)]
@@ -189,6 +205,17 @@ class Program:
     def fds_and_threads(self) -> tuple[int, int]:
         """What the master holds now."""
         return len(os.listdir(f"/proc/{self.pid}/fd")), len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def orphans_end(self, timeout: float = PATIENCE) -> dict[str, int]:
+        """After the master was killed: its workers come to us as orphans; how each ended."""
+        names = {e["pid"]: e["worker"] for e in self.events if e["event"] == "worker.started"}
+        ends = {}
+        for pid, name in names.items():
+            with contextlib.suppress(ChildProcessError):  # reaped by the master, before
+                wait_gone(pid, timeout)
+                ends[name] = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        self._read_rest()
+        return ends
 
     # -- its end -------------------------------------------------------------------
 
@@ -268,7 +295,8 @@ def check_no_child_left() -> None:
     names = []
     for process in left:
         with contextlib.suppress(psutil.Error):
-            names.append(f"{process.pid} {process.status()} {process.cmdline()}")
+            dead = process.status() == psutil.STATUS_ZOMBIE  # it has no command line any more
+            names.append(f"{process.pid} {'a zombie' if dead else process.cmdline()}")
             process.kill()
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG) != (0, 0):

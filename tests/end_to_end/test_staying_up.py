@@ -143,7 +143,7 @@ def test_a_pool_that_keeps_failing_is_parked(program: Start) -> None:
     assert (status["state"], status["pools"]["b"]["state"]) == ("starting", "parked")
     assert status["pools"]["a"]["ready"] == 1
     mark = one.mark()
-    one.client().call("scale", {"pool": "b", "workers": 1})
+    one.client().call("scale", pool="b", workers=1)
     one.wait_for("worker.started", since=mark, worker="b.0")
     one.stop(0)
 

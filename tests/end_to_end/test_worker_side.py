@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -16,11 +17,11 @@ from program import Program
 
 Start = Callable[..., Program]
 
-SAY = """
+SAY = r"""
 import json, os, signal, sys, threading, time
 
 def say(key, value=None):
-    print(f"{key}: {json.dumps(value)}", flush=True)
+    os.write(1, f"{key}: {json.dumps(value)}\n".encode())
 
 """
 ONE = """
@@ -34,15 +35,9 @@ def start(program: Start) -> Start:
     """A master with one worker that runs ``app`` (after the prelude `SAY`)."""
 
     def begin(app: str, config: str = ONE, **more: Any) -> Program:
-        return program(SAY + textwrap_dedent(app), config, **more)
+        return program(SAY + textwrap.dedent(app), config, **more)
 
     return begin
-
-
-def textwrap_dedent(text: str) -> str:
-    lines = text.strip("\n").splitlines()
-    indent = len(lines[0]) - len(lines[0].lstrip())
-    return "\n".join(line[indent:] for line in lines) + "\n"
 
 
 def told(one: Program, key: str) -> Any:
@@ -275,11 +270,109 @@ def test_status_and_job_counts_reach_status_json(start: Start) -> None:
     """
     one = start(app).ready()
     told(one, "done")
-    with one.client() as client:
-        shown = wait_until(client.status, lambda worker: worker["jobs"] == 4002 and worker["status"])
+    shown = one.wait_shown("a.0", lambda worker: worker["jobs"] == 4002 and worker["status"])
     assert shown["in_flight"] == 1
     assert shown["state"] == "ready", "a newline in a text must not be an assignment of its own"
     assert shown["status"].startswith("first STOPPING=1")
     assert shown["status"].isprintable()
     assert len(shown["status"]) <= 200
     assert one.stop(0)["workers"][0]["acknowledged_after"] is not None
+
+
+def test_ready_is_told_by_the_worker_where_the_pool_wants_it_so(start: Start) -> None:
+    """`ready = "notify"`: not up until `worker.ready()`, though `on_worker_start` and the target ran."""
+    app = """
+        def run(worker):
+            say("called")
+            sys.stdin = open("go")
+            sys.stdin.read()
+            worker.ready()
+            worker.ready()
+            worker.wait()
+    """
+    config = ONE + 'ready = "notify"\n'
+    one = start("os.path.exists('go') or os.mkfifo('go')\n" + textwrap.dedent(app), config)
+    told(one, "called")
+    assert (one.status()["state"], one.status()["pools"]["a"]["ready"]) == ("starting", 0)
+    with open(one.folder / "go", "w"):
+        pass
+    one.ready()
+    assert one.status()["pools"]["a"]["ready"] == 1
+    one.stop(0)
+
+
+def test_beats_keep_a_worker_alive_and_so_does_waiting(start: Start) -> None:
+    """With a watchdog: one that beats in a loop, one in `wait`, one in `await stopped()` all live on."""
+    app = """
+        def beats(worker):
+            while not worker.stopping:
+                worker.beat()
+                time.sleep(0.02)
+
+        def waits(worker):
+            worker.wait()
+
+        async def awaits(worker):
+            await worker.stopped()
+
+        def hangs(worker):
+            time.sleep(60)
+    """
+    pools = [
+        f'[pools.{name}]\ntarget = "app:{name}"\nwatchdog = "1s"\n'
+        for name in ("beats", "waits", "awaits", "hangs")
+    ]
+    one = start(app, "".join(pools) + 'restart = "never"\n').ready()
+    one.wait_for("worker.failed", pool="hangs", signal="SIGKILL")
+    one.wait_for("master.ready")
+    assert [e["pool"] for e in one.events if e["event"] == "worker.killed"] == ["hangs"]
+    one.stop(0)
+
+
+# -- how it ends -------------------------------------------------------------------
+
+ENDS = """
+    def returns(worker): pass
+    def exits(worker): sys.exit()
+    def exits_0(worker): sys.exit(0)
+    def exits_4(worker): sys.exit(4)
+    def exits_7(worker): sys.exit(7)
+    def exits_with_words(worker): sys.exit("the disk is on fire")
+    def raises(worker): raise RuntimeError("broken")
+    def interrupts(worker): raise KeyboardInterrupt
+    async def raises_later(worker): raise RuntimeError("broken later")
+    def leaves(worker): os._exit(9)
+    def takes_two(worker, other): pass
+"""
+CODES = {
+    "returns": 0,
+    "exits": 0,
+    "exits_0": 0,
+    "exits_4": 4,
+    "exits_7": 7,
+    "exits_with_words": 1,
+    "raises": 1,
+    "interrupts": 1,
+    "raises_later": 1,
+    "leaves": 9,
+    "takes_two": 1,
+    "missing": 1,
+}
+
+
+def test_how_a_target_ends_is_its_exit_status(start: Start) -> None:
+    """Returns, `sys.exit` of every kind, exceptions, a target that is not there; the words are in the log."""
+    pools = [f'[pools.{name}]\ntarget = "app:{name}"\nrestart = "never"' for name in CODES]
+    one = start(ENDS, "\n".join(pools))
+    one.tracebacks_expected = True
+    ends = {}
+    for name in CODES:
+        planned = CODES[name] in (0, 4)
+        ends[name] = one.wait_for("worker.failed", pool=name)["code"] if not planned else None
+    one.stop(0)
+    planned = {e["pool"]: e["code"] for e in one.events if e["event"] == "worker.exited"}
+    assert {**ends, **planned} == CODES
+    errors = {e["pool"]: str(e) for e in one.events if e["event"] == "worker.error"}
+    assert "the disk is on fire" in errors["exits_with_words"]
+    assert "broken later" in errors["raises_later"]
+    assert "app:missing" in errors["missing"]

@@ -1,0 +1,147 @@
+"""Who takes part, how to start each with N workers, and what to measure of one.
+
+A contestant's workers tell the benchmark themselves that they run (`trivial`),
+so no one's log or idea of readiness is measured.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import trivial
+
+HERE = Path(__file__).resolve().parent
+PATIENCE = 120.0  # seconds: a safety net
+
+CONFIG = """
+[master]
+socket = "m.sock"
+state_dir = "state"
+log_format = "json"
+pythonpath = ["{here}"]
+[pools.trivial]
+target = "trivial:run"
+workers = {count}
+backoff = {{ initial = "1ms", max = "10ms" }}
+"""
+CIRCUS = """
+[circus]
+endpoint = ipc://{folder}/endpoint
+pubsub_endpoint = ipc://{folder}/pubsub
+[watcher:trivial]
+cmd = {python} -c "import trivial; trivial.bare()"
+numprocesses = {count}
+copy_env = True
+"""
+COTYLEDON = """
+import sys, cotyledon, trivial
+class Service(cotyledon.Service):
+    def run(self):
+        trivial.tell()
+manager = cotyledon.ServiceManager()
+manager.add(Service, workers=int(sys.argv[1]))
+manager.run()
+"""
+
+
+def ours(folder: Path, count: int) -> list[str]:
+    (folder / "config.toml").write_text(CONFIG.format(here=HERE, count=count))
+    return [sys.executable, "-m", "supervisor", "start", "-c", str(folder / "config.toml")]
+
+
+def bare(folder: Path, count: int) -> list[str]:
+    del folder
+    return [sys.executable, str(HERE / "bare.py"), str(count)]
+
+
+def gunicorn(folder: Path, count: int) -> list[str]:
+    (folder / "gunicorn.py").write_text("from trivial import tell\ndef post_worker_init(_): tell()\n")
+    options = ["-c", str(folder / "gunicorn.py"), "-b", f"unix:{folder}/g.sock", "-w", str(count)]
+    return [sys.executable, "-m", "gunicorn", *options, "trivial:application"]
+
+
+def circus(folder: Path, count: int) -> list[str]:
+    text = CIRCUS.format(folder=folder, python=sys.executable, count=count)
+    (folder / "circus.ini").write_text(text)
+    return [sys.executable, "-m", "circus.circusd", str(folder / "circus.ini")]
+
+
+def cotyledon(folder: Path, count: int) -> list[str]:
+    (folder / "service.py").write_text(COTYLEDON)
+    return [sys.executable, str(folder / "service.py"), str(count)]
+
+
+Command = Callable[[Path, int], list[str]]
+PEERS: dict[str, Command] = {"gunicorn": gunicorn, "circus": circus, "cotyledon": cotyledon}
+
+
+def contestants() -> dict[str, Command]:
+    """Ours, the bare script, and those peers that are installed here."""
+    peers = {name: command for name, command in PEERS.items() if importlib.util.find_spec(name)}
+    return {"supervisord-lite": ours, "bare fork": bare, **peers}
+
+
+class Run:
+    """One contestant with its workers, from start to stop.  All times are seconds."""
+
+    def __init__(self, command: Command, folder: Path, count: int) -> None:
+        fifo = folder / "ready"
+        os.mkfifo(fifo)
+        self._ready = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)  # RDWR: no end of file between two writers
+        path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+        began = time.monotonic()
+        self.process = subprocess.Popen(
+            command(folder, count),
+            env={**os.environ, trivial.FIFO: str(fifo), "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        self.pids = [self.next_ready()]
+        self.first = time.monotonic() - began
+        self.pids += [self.next_ready() for _ in range(count - 1)]
+        self.boot = time.monotonic() - began
+
+    def next_ready(self) -> int:
+        """The pid of the next worker that says that it runs."""
+        assert select.select([self._ready], [], [], PATIENCE)[0], "no worker came up"
+        return int(os.read(self._ready, trivial.WIDTH))
+
+    def replace(self) -> float:
+        """From the kill -9 of a worker until another one runs."""
+        began = time.monotonic()
+        os.kill(self.pids.pop(0), signal.SIGKILL)
+        self.pids.append(self.next_ready())
+        return time.monotonic() - began
+
+    def stop(self) -> float:
+        """From TERM until the process and all its workers are gone."""
+        began = time.monotonic()
+        self.process.terminate()
+        self.process.wait(PATIENCE)
+        seconds = time.monotonic() - began
+        os.close(self._ready)
+        assert not any(os.path.exists(f"/proc/{pid}") for pid in self.pids)
+        return seconds
+
+
+@contextmanager
+def running(command: Command, folder: Path, count: int) -> Iterator[Run]:
+    """One run, killed whatever happens."""
+    folder.mkdir(parents=True)
+    run = Run(command, folder, count)
+    try:
+        yield run
+    finally:
+        if run.process.poll() is None:
+            run.process.kill()
+            run.process.wait()
