@@ -15,6 +15,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from supervisor.sentences import NAMED, WORDS, duration, said
+
 Event = dict[str, Any]
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -26,62 +28,7 @@ _LINE, _REPORT = 64 * 1024, 1024 * 1024  # a stop.report names every worker, 1,0
 _BLOCKS = ("stack", "traceback", "text")  # the fields that may have lines
 _CUT = "...[cut]"
 _SLOW = 1.0  # seconds; who needs longer to leave is named in the summary
-_NAMED = 10  # so many of a list are written out
 
-# Name: level, sentence.  `[...]` is left out unless all its fields are there; `|` parts what to
-# try next; a field that is missing elsewhere reads `?`.
-_CAUSE = "[: {reason}|: {signal}|: exit status {code}]"
-_WORDS: dict[str, tuple[str, str]] = {
-    "master.started": ("info", "supervisord-lite[ {version}] starts[ {name}][ from {file}][ (pid {pid})]"),
-    "master.ready": ("info", "all pools are ready[ after {seconds}]"),
-    "master.quiet": ("info", "quiet: workers take no new work"),
-    "master.unquiet": ("info", "no longer quiet: workers take work again"),
-    "master.stopping": ("info", "stopping[: {reason}][, {seconds} until SIGKILL]"),
-    "master.exiting": ("info", "exiting with status {status}[: {reason}]"),
-    "master.error": ("error", "internal error, please report it[: {error}]"),
-    "worker.started": ("info", "{worker} starts[ (pid {pid})]"),
-    "worker.ready": ("info", "{worker} is ready[ after {seconds}][ (pid {pid})]"),
-    "worker.stopping": ("info", "{worker} is told to stop[: {signal}|: {reason}][ (pid {pid})]"),
-    "worker.acknowledged": (
-        "info",
-        "{worker} takes no new work[, {in_flight} in flight][ (after {seconds})]",
-    ),
-    "worker.exited": ("info", "{worker} is gone" + _CAUSE + "[ (up {uptime})]"),
-    "worker.failed": ("warning", "{worker} failed" + _CAUSE + "[ (up {uptime})][; restarting {delay}]"),
-    "worker.killed": ("warning", "{worker} had to be killed[ after {seconds}][: {reason}][ (pid {pid})]"),
-    "worker.backoff": ("info", "{worker} starts again {delay}[: {reason}]"),
-    "worker.error": ("error", "{worker}: {reason}"),
-    "worker.stack": ("warning", "{worker}[ (pid {pid})] was busy here:"),
-    "pool.ready": ("info", "pool {pool} is ready[: {ready} of {desired}]"),
-    "pool.degraded": ("warning", "pool {pool} is not at full strength[: {ready} of {desired} ready]"),
-    "pool.parked": ("error", "pool {pool} kept failing and is parked[: {reason}]"),
-    "pool.scaled": ("info", "pool {pool} now wants {workers} workers"),
-    "reload.started": ("info", "reloading[: {reason}][ (generation {generation})]"),
-    "reload.done": ("info", "reloaded[ after {seconds}][ (generation {generation})]"),
-    "reload.failed": ("error", "reload failed, the old workers go on[: {error}|: {reason}]"),
-    "task.started": ("info", "task {task} starts[ (run {run})][, asked by {by}]"),
-    "task.finished": ("info", "task {task} finished[ after {seconds}][ (run {run})]"),
-    "task.failed": ("warning", "task {task} failed[: {reason}][ (run {run})]"),
-    "task.paused": ("info", "task {task} is paused[ by {by}][: {reason}]"),
-    "task.resumed": ("info", "task {task} is running again[, resumed by {by}]"),
-    "task.errored": ("error", "task {task} is errored until it is resumed[: {reason}]"),
-    "stop.phase": ("info", "phase {phase}[ took {seconds}]"),
-    "stop.waiting": ("warning", "not acknowledged yet: {workers}"),
-    "stop.stuck": ("error", "still there {seconds} after SIGKILL, left to the kernel: {workers}"),
-    "stop.report": ("info", "stopped[: {reason}][, after {seconds}][, exit status {status}]; {told}"),
-    "hook.failed": ("error", "hook {hook} failed[ in {worker}], going on without it[: {error}]"),
-    "hook.timeout": ("error", "hook {hook}[ in {worker}] did not end within {seconds}, left behind"),
-    "signal.ignored": ("info", "{signal} is ignored[: {reason}]"),
-    "signal.denied": ("error", "not allowed to signal {worker}[ (pid {pid})]: it has another user"),
-    "start.aborted": ("error", "the start is aborted[: {reason}]"),
-    "log.failed": ("error", "{reason}"),
-    "master.warning": ("warning", "{reason}"),
-    "service.unreachable": ("warning", "{reason}"),
-    "orphan.reaped": ("debug", "process {pid} outlived its parent, and is gone now"),
-    "orphans.ended": ("warning", "ended[ {count}] processes that outlived their worker[ {worker}][: {pids}]"),
-    "fork.failed": ("error", "cannot start {worker}[: {error}|: {reason}][; trying again {delay}]"),
-    "log.dropped": ("warning", "{count} log lines are lost: the log could not be written"),
-}
 _OF_A_WORKER = (
     "{worker}[ (pid {pid})] {fate}[ after {gone_after}]"
     "[, acknowledged after {acknowledged_after}|, never acknowledged][, {in_flight} in flight]"
@@ -97,10 +44,10 @@ def make(event: str, level: str | None = None, *, wall: float, **fields: Any) ->
     Fields become plain data; one that cannot be shown becomes a description, never an error.
     """
     known = {k: _plain(v, _BLOCK if k in _BLOCKS else _FIELD) for k, v in fields.items()}
-    said = (f"{k}={{{k}}}" for k, v in known.items() if v is not None and k not in _BLOCKS)
-    default, sentence = _WORDS.get(event, ("info", " ".join([event, *said])))
+    pairs = (f"{k}={{{k}}}" for k, v in known.items() if v is not None and k not in _BLOCKS)
+    default, sentence = WORDS.get(event, ("info", " ".join([event, *pairs])))
     told = {"told": _told(known.get("workers") or [])} if event == "stop.report" else {}
-    message = _cut(_said(sentence, known | told), _FIELD)
+    message = _cut(said(sentence, known | told), _FIELD)
     return {"time": _iso(wall), "level": level or default, "event": event, "message": message, **known}
 
 
@@ -145,47 +92,6 @@ def choose_colour(stream_fd: int, environ: Mapping[str, str]) -> bool:
     return wanted and os.isatty(stream_fd)
 
 
-def _said(sentence: str, fields: Mapping[str, Any]) -> str:
-    parts = re.split(r"\[(.*?)\]", sentence)
-    parts[1::2] = (_first_complete(part, fields) for part in parts[1::2])
-    parts[::2] = (_filled(part, fields) for part in parts[::2])
-    return "".join(parts)
-
-
-def _first_complete(choices: str, fields: Mapping[str, Any]) -> str:
-    for choice in choices.split("|"):
-        if all(fields.get(name) is not None for name in re.findall(r"\{(\w+)\}", choice)):
-            return _filled(choice, fields)
-    return ""
-
-
-def _filled(template: str, fields: Mapping[str, Any]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: _spoken(found[1], fields.get(found[1])), template)
-
-
-def _spoken(name: str, value: Any) -> str:
-    if value is None:
-        return "?"
-    if isinstance(value, list):
-        return ", ".join(map(str, value[:_NAMED])) + f" and {len(value) - _NAMED} more" * (
-            len(value) > _NAMED
-        )
-    if name == "delay" and isinstance(value, (int, float)):
-        return f"in {_duration(value)}" if value > 0 else "at once"
-    if name.endswith(("seconds", "uptime", "_after")) and isinstance(value, (int, float)):
-        return _duration(value)
-    return str(value)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10:  # noqa: PLR2004 - two decimals say something only below
-        return f"{seconds:.2f}".removesuffix("0") + " s"
-    if seconds < 120:  # noqa: PLR2004 - people count two minutes in seconds
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"  # noqa: PLR2004
-
-
 def _told(workers: list[Event]) -> str:
     killed = sum(bool(worker.get("killed")) for worker in workers)
     return f"{len(workers)} worker{'s' * (len(workers) != 1)}, {killed or 'none'} killed"
@@ -211,13 +117,13 @@ def _details(event: Event) -> list[str]:
 
 def _summary(report: Event) -> list[str]:
     """Phases that took time, then who was killed, then who was slow, the slowest first."""
-    phases = [f"{k} {_duration(v)}" for k, v in (report.get("phases") or {}).items() if v >= 0.005]  # noqa: PLR2004
+    phases = [f"{k} {duration(v)}" for k, v in (report.get("phases") or {}).items() if v >= 0.005]  # noqa: PLR2004
     lines = ["phases: " + ", ".join(phases[i : i + 3]) for i in range(0, len(phases), 3)]
     notable = sorted((w for w in report.get("workers") or [] if _badness(w) > (False, _SLOW)), key=_badness)
-    for worker in notable[: -_NAMED - 1 : -1]:
+    for worker in notable[: -NAMED - 1 : -1]:
         fate = "killed" if worker.get("killed") else "gone"
-        lines.append(_said(_OF_A_WORKER, worker | {"fate": fate}))
-    more = len(notable) - _NAMED
+        lines.append(said(_OF_A_WORKER, worker | {"fate": fate}))
+    more = len(notable) - NAMED
     return [*lines, f"and {more} more"] if more > 0 else lines
 
 

@@ -17,7 +17,7 @@ WORDS = {"settings", "exits", "errors"}
 DECIDE = {"decide"}
 UNIX = {"unix"}
 PARTS = {"child", "worker", "hooks", "control", "store", "log", "status", "config", "check"}
-PARTS |= {"announcer", "hook_thread", "messages", "service"}
+PARTS |= {"announcer", "hook_thread", "messages", "sentences", "service"}
 SHELL = {"master", "boot"}
 DOORS = {"cli", "web", "__main__"}
 

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator
 
 from supervisor.decide.actions import Action, Dump, Kill, Note, Quiet, Start, Stop
 from supervisor.decide.deadlines import Deadlines
+from supervisor.decide.obituary import obituary
 from supervisor.decide.restarts import Breaker, Verdict, judge
 from supervisor.decide.slots import Slots
 from supervisor.decide.worker import State, Worker
-from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End, explain
+from supervisor.exits import End
 from supervisor.settings import PoolSettings
 
 FORKS_AT_ONCE = 16  # so that signals are served between the forks of a large pool
@@ -112,7 +113,7 @@ class Pool:
         finished = verdict is Verdict.FINISHED
         self.slots.vacated(worker.slot, finished=finished, retry_at=now + delay if delay else None)
         again = None if finished or self.holding or self.parked else delay
-        self._news.append(_obituary(worker, end, verdict, again, now))
+        self._news.append(obituary(worker, end, verdict, again, now))
 
     # -- facts about all of them -----------------------------------------------
 
@@ -308,19 +309,3 @@ class Pool:
     def _tell_quiet(self, worker: Worker) -> None:
         worker.quiet = self.quiet
         self._news.append(Quiet(worker.id, self.quiet))
-
-
-def _obituary(worker: Worker, end: End, verdict: Verdict, delay: float | None, now: float) -> Note:
-    asked = worker.asked_at is not None
-    willing = end.code in (WORKER_DONE, WORKER_REPLACE)
-    planned = willing and (asked or verdict is not Verdict.FAILURE)
-    fields = {
-        "code": end.code,
-        "signal": end.signal_name,
-        "reason": explain(end, worker.killed),
-        "last_status": worker.text,
-        "uptime": now - worker.born_at,
-        "planned": planned,
-        "delay": delay,
-    }
-    return Note("worker.exited" if planned or asked else "worker.failed", worker, fields)

@@ -104,6 +104,7 @@ class Systemd:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.problem: str | None = None
+        self._was_ready = False
         self._address = self._read(environ.get("NOTIFY_SOCKET", ""))
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
 
@@ -123,7 +124,15 @@ class Systemd:
             return
         try:
             self._socket.sendto(form(**fields), socket.MSG_DONTWAIT, self._address)
+            self._was_ready = self._was_ready or "READY" in fields
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            self._gone(error)
         except OSError as error:
+            self.problem = f"cannot notify the service manager: {error}"
+
+    def _gone(self, error: OSError) -> None:
+        """Who only waited for READY (`start --daemon`) has what it wanted; else it is a fault."""
+        if not self._was_ready:
             self.problem = f"cannot notify the service manager: {error}"
 
     def fds(self) -> set[int]:

@@ -1,0 +1,25 @@
+"""What is said of a worker that is gone."""
+
+from __future__ import annotations
+
+from supervisor.decide.actions import Note
+from supervisor.decide.restarts import Verdict
+from supervisor.decide.worker import Worker
+from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End, explain
+
+
+def obituary(worker: Worker, end: End, verdict: Verdict, delay: float | None, now: float) -> Note:
+    """``worker.exited`` where it was planned or asked for, else ``worker.failed``."""
+    asked = worker.asked_at is not None
+    willing = end.code in (WORKER_DONE, WORKER_REPLACE)
+    planned = willing and (asked or verdict is not Verdict.FAILURE)
+    fields = {
+        "code": end.code,
+        "signal": end.signal_name,
+        "reason": explain(end, worker.killed),
+        "last_status": worker.text,
+        "uptime": now - worker.born_at,
+        "planned": planned,
+        "delay": delay,
+    }
+    return Note("worker.exited" if planned or asked else "worker.failed", worker, fields)
