@@ -10,6 +10,7 @@ comes early is pending until the loop can hear it.
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
 import pickle
 import resource
@@ -20,7 +21,8 @@ from typing import NoReturn
 from supervisor.errors import StartError, SupervisorError
 from supervisor.settings import Settings
 from supervisor.unix.files import open_standard
-from supervisor.unix.loop import Loop, block_signals, set_mask
+from supervisor.unix.loop import Loop
+from supervisor.unix.signals import block_signals, set_mask
 
 TO_MASTER = (
     signal.SIGTERM,
@@ -140,8 +142,17 @@ def _settle(settings: Settings) -> dict[str, str]:
     sys.path[:0] = master.pythonpath
     for name in MASTERS_OWN:
         os.environ.pop(name, None)
+    _read_nothing()
+    importlib.util.find_spec("no_such_module")  # lists the folders of sys.path, so that no worker has to
     setproctitle.setproctitle(f"{master.name}: master ({settings.file})")
     return environ
+
+
+def _read_nothing() -> None:
+    """A daemon's stdin is empty; workers inherit that."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
 
 
 def _raise_nofile() -> tuple[int, int]:

@@ -48,7 +48,7 @@ class HookThread:
         self._settings = settings
         self._hooks = Hooks()
         self._results: deque[Ended] = deque()
-        self._threads: list[threading.Thread] = []
+        self._leaving: deque[threading.Thread] = deque()  # threads whose hook has ended
 
     def counts(self) -> dict[str, int]:
         """How many hooks there are for each moment."""
@@ -81,8 +81,8 @@ class HookThread:
         """What to call a hook in the log."""
         return moment if moment == "import" else hooks.name_of(self._hooks.at(moment)[index])
 
-    def left_behind(self) -> list[str]:
-        """The names of threads that still run: those of hung hooks, and any others."""
+    def others(self) -> list[str]:
+        """The names of the threads beside the loop: of hung hooks, or begun by hooks."""
         return [t.name for t in threading.enumerate() if t is not threading.main_thread()]
 
     def _has_any(self) -> bool:
@@ -97,13 +97,12 @@ class HookThread:
         self.brought = frozenset(sys.modules) - before
 
     def _begin(self, work: Callable[[], Ended]) -> None:
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
-        thread = threading.Thread(target=self._work, args=(work,), name="hook", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        threading.Thread(target=self._work, args=(work,), name="hook", daemon=True).start()
 
     def _work(self, work: Callable[[], Ended]) -> None:
-        self._end(work())
+        ended = work()
+        self._leaving.append(threading.current_thread())
+        self._end(ended)
 
     def _end(self, ended: Ended) -> None:
         self._results.append(ended)
@@ -113,7 +112,7 @@ class HookThread:
         """Let the thread whose hook has ended be gone, so that the next fork finds one thread.
 
         It has posted its result already, so this waits for its last instructions only.
+        A thread whose hook hangs is not waited for.
         """
-        for thread in self._threads:
-            thread.join(0.05)
-        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        while self._leaving:
+            self._leaving.popleft().join()

@@ -19,7 +19,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from enum import Enum
 from types import FrameType
@@ -28,6 +28,7 @@ from supervisor.child.link import MasterLink
 from supervisor.child.offspring import disown
 from supervisor.exits import WORKER_DONE, WORKER_REPLACE
 from supervisor.unix.process import open_pidfd
+from supervisor.unix.signals import handle
 from supervisor.worker import Worker
 
 HEARD = (
@@ -66,7 +67,9 @@ class Attendant:
     """Owns the wakeup fd of this process."""
 
     def __init__(self, master: int, stop_timeout: float, run_hooks: Callable[[str], None]) -> None:
+        """``run_hooks`` is called in a thread of its own, for a moment of `wants`."""
         self._master, self._stop_timeout, self._run_hooks = master, stop_timeout, run_hooks
+        self.wants: Container[str] = ()  # moments that have hooks: where there are none, no thread is made
         self._woken, self._wake = socket.socketpair()
         self._woken.setblocking(False)
         self._wake.setblocking(False)
@@ -87,8 +90,7 @@ class Attendant:
     def listen(self) -> None:
         """Install the handlers; to be called in the main thread, signals still blocked."""
         signal.set_wakeup_fd(self.wake_fd, warn_on_full_buffer=False)
-        for number in HEARD:
-            signal.signal(number, self._pass_on)
+        handle(HEARD, self._pass_on)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """Once more by hand: a library (asyncio's add_signal_handler) may have taken the wakeup fd."""
@@ -200,7 +202,9 @@ class Attendant:
             self._worker.quiet = True
             self._spawn("on_worker_quiet")
 
-    def _spawn(self, moment: str) -> threading.Thread:
+    def _spawn(self, moment: str) -> threading.Thread | None:
+        if moment not in self.wants:
+            return None
         thread = threading.Thread(target=self._run_hooks, args=(moment,), name=moment, daemon=True)
         thread.start()
         return thread

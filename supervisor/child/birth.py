@@ -47,18 +47,11 @@ def settle(birth: Birth) -> None:
     gc.freeze()  # what is the master's is never looked at again, so it stays shared
     close_inherited({birth.notify_fd})
     os.setsid()  # own session and group: no terminal signal, and the group can be ended whole
-    _read_nothing()
     resource.setrlimit(resource.RLIMIT_NOFILE, birth.nofile)
     set_parent_death_signal(DEATH_SIGNAL, birth.parent)
     os.environ.update(environment(birth))
     setproctitle.setproctitle(f"{birth.master.name}: {birth.worker}")
     forget_modules(birth.foreign)
-
-
-def _read_nothing() -> None:
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
 
 
 def environment(birth: Birth) -> dict[str, str]:

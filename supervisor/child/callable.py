@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import supervisor.hooks as hooks_of
@@ -29,8 +30,8 @@ from supervisor.child.link import MasterLink
 from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE
 from supervisor.hooks import WORKER_MOMENTS, Hook, Hooks, resolve
 from supervisor.settings import Hooks as HookSettings
-from supervisor.unix.loop import set_mask
 from supervisor.unix.process import leave
+from supervisor.unix.signals import IGNORE, handle, set_mask
 from supervisor.unix.usage import DUMP_SIGNAL, STACKS
 from supervisor.worker import Worker
 
@@ -58,6 +59,7 @@ def live(birth: Birth, sender: Any, hook_settings: HookSettings, tell: Tell) -> 
     target = _load(life, hook_settings)
     if target is None:
         return WORKER_FAILED
+    life.attendant.wants = frozenset(moment for moment in WORKER_MOMENTS if life.hooks.at(moment))
     life.attendant.begin()
     status = _work(life, target) if _started(life) else WORKER_FAILED
     return _take_leave(life, status)
@@ -85,8 +87,7 @@ def _hear(birth: Birth, sender: Any, tell: Tell) -> Life:
 
 def _ignore_what_python_ignores() -> None:
     """As in any Python program: a closed pipe or connection is an OSError, not a death."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_IGN)
+    handle((signal.SIGPIPE, signal.SIGXFSZ), IGNORE)
 
 
 def _write_stacks_on(number: int) -> None:
@@ -248,6 +249,9 @@ def _status_of(code: object, worker: Worker) -> int:
 
 
 def _takes_argument(target: Callable[..., object]) -> bool:
+    """Whether it can be called with the worker.  A plain function need not be inspected at length."""
+    if isinstance(target, FunctionType) and not hasattr(target, "__wrapped__"):
+        return target.__code__.co_argcount > 0 or bool(target.__code__.co_flags & inspect.CO_VARARGS)
     try:
         parameters = inspect.signature(target).parameters.values()
     except (TypeError, ValueError):  # some built-ins have no signature

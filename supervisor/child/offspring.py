@@ -15,7 +15,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable
 
-from supervisor.unix.loop import block_signals, set_mask
+from supervisor.unix.signals import block_signals, set_mask
 
 USUAL = {signal.SIGINT: signal.default_int_handler}  # of a Python program; else the kernel's default
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -42,6 +43,7 @@ class Hands:
         nofile: tuple[int, int],
     ) -> None:
         self.foreign: frozenset[str] = frozenset()  # modules that only the master's hooks brought in
+        self._warned_of_threads = False
         self.status: int | None = None  # the exit status, once the plan says so
         self.facts: list[Fact] = []  # what actions brought about, for the next turn
         self._settings, self._life, self._children = settings, life, children
@@ -97,7 +99,7 @@ class Hands:
         tell = self._voice.announcer.for_child(
             worker=birth.worker, pool=start.pool, generation=start.generation
         )
-        self._hooks.join()
+        self._warn_of_threads()
         try:
             pid = self._children.fork(id, partial(live, birth, self._sender, self._settings.hooks, tell))
         except OSError as error:
@@ -105,6 +107,16 @@ class Hands:
             self.facts.append(lambda: self._life.exited(id, end, self._children.now()))
         else:
             self.facts.append(lambda: pool.started(id, pid))
+
+    def _warn_of_threads(self) -> None:
+        """Locks that another thread holds at a fork stay locked in the child: say so, once."""
+        self._hooks.join()
+        others = self._hooks.others()
+        if others and not self._warned_of_threads:
+            self._warned_of_threads = True
+            warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
+            reason = f"forking beside {len(others)} other threads ({', '.join(others)}): a worker may inherit a lock"
+            self._voice.tell("master.warning", reason=reason)
 
     def _birth(self, start: actions.Start) -> Birth:
         return Birth(

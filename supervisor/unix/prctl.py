@@ -13,6 +13,7 @@ import signal
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None)  # once, so that it need not be looked up in every worker
 
 
 def set_parent_death_signal(number: int, parent: int) -> bool:
@@ -33,8 +34,7 @@ def become_subreaper() -> bool:
 
 
 def _prctl(option: int, argument: int) -> bool:
-    libc = ctypes.CDLL(None, use_errno=True)
-    return int(libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0)) == 0
+    return int(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0)) == 0
 
 
 DEATH_SIGNAL = signal.SIGTERM  # SIGKILL would cut the work; a worker sees to its own end, see child/attendant

@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterator
 from typing import NoReturn
 
 from supervisor.exits import WORKER_FAILED, End
-from supervisor.unix.loop import block_signals, reset_signals, set_mask
+from supervisor.unix.signals import block_signals, reset_signals, set_mask
 
 ZOMBIE = os.WEXITED | os.WNOHANG | os.WNOWAIT
 STOLEN = End(error="its exit status is unknown: a hook took it, by waitpid(-1) or the like")

@@ -1,4 +1,4 @@
-"""The master meets a bug of its own, or a hook that takes what is the master's: no orphan pool, a word in the log.
+"""The master meets a bug of its own, or a hook that takes what is the master's: no orphan pool.
 
 The bugs are made by an on_start hook, which runs in the master's process.
 """

@@ -103,6 +103,22 @@ def test_the_watchdog_replaces_only_who_is_silent(program: Start) -> None:
     one.stop(3)
 
 
+def test_a_worker_that_holds_the_interpreter_in_c_is_told_from_its_stack(program: Start) -> None:
+    """Its threads cannot run, so nothing answers a signal: the watchdog ends it, and the log says where it was."""
+    app = """
+        import ctypes
+        def in_c():
+            ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock
+        def run(worker):
+            in_c()
+    """
+    one = program(app, pool('watchdog = "1s"'), master='stop_timeout = "1s"').ready()
+    assert "in_c" in one.wait_for("worker.stack")["stack"]
+    one.wait_for("worker.failed", signal="SIGKILL")
+    one.wait_for("worker.ready", since=one.mark())
+    one.stop(3)
+
+
 def test_a_frozen_master_does_not_blame_its_workers(program: Start) -> None:
     """SIGSTOP of the master for longer than the watchdog: when it goes on, nobody is killed."""
     app = """

@@ -52,9 +52,11 @@ def said(one: Program) -> list[str]:
     return [line.removeprefix("say ") for line in one.noise if line.startswith("say ")]
 
 
-@pytest.mark.parametrize(("number", "reason", "status"), [(signal.SIGTERM, "stop", 0), (signal.SIGUSR2, "replace", 4)])
+@pytest.mark.parametrize(
+    ("number", "reason", "status"), [(signal.SIGTERM, "stop", 0), (signal.SIGUSR2, "replace", 4)]
+)
 def test_order_and_the_two_moments_of_leaving(program: Start, number: int, reason: str, status: int) -> None:
-    """Up as written, down reversed; on_worker_stop while work goes on, in a thread; on_worker_exit when it is done."""
+    """Up as written, down reversed; on_worker_stop in a thread beside the work, on_worker_exit after it."""
     config = """
         [pools.a]
         target = "app:run"
@@ -175,7 +177,7 @@ BLOCKED = """
 
 
 def test_on_worker_stop_while_the_main_thread_is_in_a_blocking_call(program: Start) -> None:
-    """In sleep, recv, a long C call, ctypes, queue.get, lock.acquire, join: acknowledged, and the hook runs."""
+    """In sleep, recv, C, ctypes, queue.get, lock.acquire, join: acknowledged, and the hook runs."""
     config = POOL + 'workers = 7\n[hooks]\non_worker_stop = "app:asked"'
     one = program(BLOCKED, config).ready()
     one.signal(signal.SIGTERM)
@@ -190,7 +192,9 @@ def test_on_worker_stop_while_the_main_thread_is_in_a_blocking_call(program: Sta
 # -- raising and hanging ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", ["raise ValueError('no database')", "sys.exit(0)", "threading.Event().wait()"])
+@pytest.mark.parametrize(
+    "way", ["raise ValueError('no database')", "sys.exit(0)", "threading.Event().wait()"]
+)
 def test_on_worker_start_that_fails_is_a_failed_start(program: Start, way: str) -> None:
     """Raising, leaving or hanging: the worker fails, never was ready, and is tried again."""
     app = f"""
@@ -226,7 +230,7 @@ EACH = '["app:last", "app:raises", "app:leaves", "app:interrupts", "app:closes",
 
 @pytest.mark.parametrize("moment", ["on_worker_stop", "on_worker_exit"])
 def test_a_hook_of_the_way_down_that_fails_is_passed_over(program: Start, moment: str) -> None:
-    """Raising, leaving, forking, hanging: told by name, the next one runs, the worker's exit status is the same."""
+    """Raising, leaving, forking, hanging: told by name, the next one runs, the exit status is the same."""
     one = program(FAILS, POOL + f"[hooks]\n{moment} = {EACH}", master='hook_timeout = "300ms"').ready()
     one.tracebacks_expected = True
     report = one.stop(0)

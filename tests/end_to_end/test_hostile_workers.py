@@ -23,9 +23,11 @@ def test_nothing_that_a_worker_sends_counts_beyond_its_own_slot(program: Start) 
     app = """
         import os, random, socket
 
-        CLAIMS = [b"READY=1", b"READY=1\\nMAINPID=1\\nSUPERVISOR_WORKER=slow.0\\nX_PID=1", b"STOPPING=1\\0", b"",
+        CLAIMS = [
+            b"READY=1", b"READY=1\\nMAINPID=1\\nSUPERVISOR_WORKER=slow.0\\nX_PID=1", b"STOPPING=1\\0", b"",
             b"X_IN_FLIGHT=-5", b"X_JOBS=" + b"9" * 8000, b"EXTEND_TIMEOUT_USEC=nan", b"=", b"\\n\\n=\\n",
-            b"STATUS=\\x1b[2J\\nREADY=1\\nWATCHDOG=\\xff", b"BARRIER=1", b"FDSTORE=1"]
+            b"STATUS=\\x1b[2J\\nREADY=1\\nWATCHDOG=\\xff", b"BARRIER=1", b"FDSTORE=1",
+        ]
 
         def evil(worker):
             end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -135,11 +137,14 @@ def test_a_worker_that_kills_its_master_leaves_with_it(program: Start) -> None:
         def run(worker):
             worker.wait()
         def murders(worker):
+            while not os.path.exists("now"):
+                worker.wait(0.02)
             os.kill(os.getppid(), signal.SIGKILL)
             worker.wait()
             print("drained", flush=True)
     """
-    one = program(app, pool('workers = 3') + pool(name="b", target="murders"))
+    one = program(app, pool("workers = 3") + pool(name="b", target="murders")).ready()
+    (one.folder / "now").touch()
     one.wait(-signal.SIGKILL)
     assert one.orphans_end() == {"a.0": 0, "a.1": 0, "a.2": 0, "b.0": 0}
     assert "drained" in one.noise

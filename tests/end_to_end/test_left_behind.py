@@ -40,18 +40,23 @@ def helper(one: Program, but: int = 0) -> int:
 
 
 def helpers(one: Program) -> list[int]:
-    return [int(line.split()[1]) for line in one.noise if line.startswith("helper ") and line.endswith(" end")]
+    return [
+        int(line.split()[1]) for line in one.noise if line.startswith("helper ") and line.endswith(" end")
+    ]
 
 
 def test_helpers_in_the_group_of_a_dead_worker_are_ended(program: Start) -> None:
     """A helper that ignores TERM is killed a second after its worker's death; the new worker lives on."""
-    app = HELPERS + """
+    app = (
+        HELPERS
+        + """
     def run(worker):
         if not os.path.exists("been"):
             open("been", "w").close()
             helper(own_session=False)
         worker.wait()
     """
+    )
     one = program(app, ONE).ready()
     pid = helper(one)
     mark = one.mark()
@@ -74,11 +79,14 @@ def reaped(pid: int) -> bool:
 @pytest.mark.parametrize("own_session", [False, True])
 def test_helpers_are_gone_after_a_stop(program: Start, own_session: bool) -> None:
     """Also one that called setsid, double-forked and ignores TERM; it is no cut work: exit 0."""
-    app = HELPERS + f"""
+    app = (
+        HELPERS
+        + f"""
     def run(worker):
         helper(own_session={own_session})
         worker.wait()
     """
+    )
     one = program(app, ONE).ready()
     pid = helper(one)
     one.stop(0)
@@ -88,10 +96,13 @@ def test_helpers_are_gone_after_a_stop(program: Start, own_session: bool) -> Non
 
 def test_a_daemonized_half_of_a_worker_is_ended_at_the_stop(program: Start) -> None:
     """A worker that forks and leaves has exited; what called setsid lives until the master's stop."""
-    app = HELPERS + """
+    app = (
+        HELPERS
+        + """
     def run(worker):
         helper(own_session=True)
     """
+    )
     one = program(app, ONE + 'restart = "on-failure"\n')
     pid = helper(one)
     assert one.wait_for("worker.exited")["code"] == 0
@@ -174,7 +185,7 @@ def test_workers_drain_when_their_master_is_killed(program: Start) -> None:
 
 def test_a_worker_that_does_not_drain_ends_itself_without_a_master(program: Start) -> None:
     """A worker that ignores the stop is killed by its own attendant after stop_timeout."""
-    config = ONE + f'stop_timeout = "500ms"\n[pools.b]\ntarget = "app:deaf"\nstop_timeout = "500ms"\n'
+    config = ONE + 'stop_timeout = "500ms"\n[pools.b]\ntarget = "app:deaf"\nstop_timeout = "500ms"\n'
     one = program(DRAINS, config).ready()
     one.signal(signal.SIGKILL)
     one.wait(-signal.SIGKILL)
@@ -183,11 +194,14 @@ def test_a_worker_that_does_not_drain_ends_itself_without_a_master(program: Star
 
 def test_helpers_of_a_worker_end_with_it_when_the_master_is_gone(program: Start) -> None:
     """No master is left to sweep: the worker itself ends what is in its group, also who ignores TERM."""
-    app = HELPERS + """
+    app = (
+        HELPERS
+        + """
     def run(worker):
         helper(own_session=False)
         worker.wait()
     """
+    )
     one = program(app, ONE).ready()
     pid = helper(one)
     one.signal(signal.SIGKILL)

@@ -22,10 +22,16 @@ ONE = '[pools.a]\ntarget = "app:run"\n'
 
 
 @pytest.mark.parametrize("shared", ["pidfile", "socket"])
-def test_a_second_master_leaves_with_100_and_disturbs_nothing(program: Start, tmp_path: Path, shared: str) -> None:
+def test_a_second_master_leaves_with_100_and_disturbs_nothing(
+    program: Start, tmp_path: Path, shared: str
+) -> None:
     """The first keeps its pid, workers, pidfile and socket; the second says in one line what to do."""
     first = program(WAITS, ONE).ready()
-    before = (first.pidfile.read_bytes(), first.socket.stat().st_ino, first.status()["pools"]["a"]["workers"][0]["pid"])
+    before = (
+        first.pidfile.read_bytes(),
+        first.socket.stat().st_ino,
+        first.status()["pools"]["a"]["workers"][0]["pid"],
+    )
     other = tmp_path / "other.toml"
     other.write_text(first.config.read_text().replace("m.pid" if shared == "socket" else "m.sock", "other"))
     first.config, kept = other, first.config
@@ -34,7 +40,11 @@ def test_a_second_master_leaves_with_100_and_disturbs_nothing(program: Start, tm
     assert done.returncode == 100, done.stderr
     assert done.stderr.count("\n") == 1
     assert "another master" in done.stderr
-    after = (first.pidfile.read_bytes(), first.socket.stat().st_ino, first.status()["pools"]["a"]["workers"][0]["pid"])
+    after = (
+        first.pidfile.read_bytes(),
+        first.socket.stat().st_ino,
+        first.status()["pools"]["a"]["workers"][0]["pid"],
+    )
     assert after == before
     assert not (tmp_path / "run/other").exists()
     first.stop(0)
@@ -87,11 +97,13 @@ def plant(path: Path, what: str, victim: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("m.pid", "folder"), ("m.pid", "symlink"), ("m.pid", "dangling"), ("m.pid", "fifo"), ("m.pid", "socket"),
-        ("m.sock", "file"), ("m.sock", "folder"), ("m.sock", "symlink"), ("m.sock", "dangling"), ("m.sock", "fifo"),
+        *(("m.pid", what) for what in ("folder", "symlink", "dangling", "fifo", "socket")),
+        *(("m.sock", what) for what in ("file", "folder", "symlink", "dangling", "fifo")),
     ],
-)  # fmt: skip
-def test_what_is_not_ours_is_neither_followed_nor_removed(program: Start, tmp_path: Path, name: str, what: str) -> None:
+)
+def test_what_is_not_ours_is_neither_followed_nor_removed(
+    program: Start, tmp_path: Path, name: str, what: str
+) -> None:
     """Exit 1 with one line that names the path; whatever stands there stays, and a link's victim too."""
     (tmp_path / "run").mkdir(mode=0o700)
     path, victim = tmp_path / "run" / name, tmp_path / "victim"

@@ -159,7 +159,12 @@ def test_what_a_worker_holds_open(program: Start) -> None:
     assert held.pop(0) == "/dev/null"
     assert {held.pop(1).split(":")[0], held.pop(2).split(":")[0]} == {"pipe"}
     kinds = sorted(re.sub(r"\[\d+\]| \(deleted\)", "", path) for path in held.values())
-    assert kinds == ["/memfd:supervisor-stacks", "anon_inode:[eventfd]", "anon_inode:[pidfd]", *["socket:"] * 3]
+    assert kinds == [
+        "/memfd:supervisor-stacks",
+        "anon_inode:[eventfd]",
+        "anon_inode:[pidfd]",
+        *["socket:"] * 3,
+    ]
     sockets = {link for link in held.values() if link.startswith("socket:")}
     assert len(sockets & set(fds(one.pid).values())) == 1, "the way to the master"
     one.stop(0)
@@ -215,6 +220,18 @@ def test_a_notify_socket_that_is_none(program: Start, address: str) -> None:
     one = program(WAITS, ONE, env={"NOTIFY_SOCKET": address}).ready()
     one.stop(0)
     assert sum(e["event"] == "service.unreachable" for e in one.events) == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a mount namespace of one's own needs root")
+def test_without_proc(program: Start) -> None:
+    """No /proc, as in a bare chroot: workers start, are replaced and drain; status has no numbers."""
+    bare = ["unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh"]
+    one = program(WAITS, ONE, before=bare).ready()
+    os.kill(one.worker("a.0"), signal.SIGKILL)
+    one.wait_for("worker.failed")
+    one.wait_for("worker.ready", since=one.mark())
+    assert one.status()["pools"]["a"]["workers"][0]["memory"] is None
+    one.stop(0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a pid namespace of one's own needs root")

@@ -65,7 +65,12 @@ def test_killed_workers_are_replaced_in_their_slots_and_explained(program: Start
         os.kill(pid, signal.SIGKILL)
     for name in names:
         end = one.wait_for("worker.failed", since=mark, worker=name)
-        assert (end["signal"], end["code"], end["planned"], end["pid"]) == ("SIGKILL", None, False, before[name])
+        assert (end["signal"], end["code"], end["planned"], end["pid"]) == (
+            "SIGKILL",
+            None,
+            False,
+            before[name],
+        )
         assert end["reason"] == "SIGKILL, not sent by supervisord-lite: out of memory?"
         assert end["last_status"] == f"job {name[-1]}"
         assert one.wait_for("worker.ready", since=mark, worker=name)["pid"] != before[name]
@@ -164,7 +169,9 @@ def test_a_pool_that_gives_up_ends_the_master_with_6(program: Start) -> None:
 
 
 @pytest.mark.parametrize(("policy", "finished"), [("on-failure", [0]), ("never", [0, 1, 4, 9])])
-def test_a_slot_that_is_not_to_be_restarted_is_finished(program: Start, policy: str, finished: list[int]) -> None:
+def test_a_slot_that_is_not_to_be_restarted_is_finished(
+    program: Start, policy: str, finished: list[int]
+) -> None:
     """on-failure: an exit 0 ends the slot; never: every exit does; a finished slot is not missing."""
     app = """
         import os, signal

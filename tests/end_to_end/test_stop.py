@@ -27,7 +27,9 @@ def test_term_drains_and_exits_0(program: Start) -> None:
     report = program(WAITS, TWO).ready().stop(0)
     assert report["reason"] == "SIGTERM"
     assert [w["worker"] for w in report["workers"]] == ["a.0", "a.1"]
-    assert all(w["code"] == 0 and not w["killed"] and w["acknowledged_after"] is not None for w in report["workers"])
+    assert all(
+        w["code"] == 0 and not w["killed"] and w["acknowledged_after"] is not None for w in report["workers"]
+    )
 
 
 def test_usr2_exits_4_and_workers_hear_that_a_successor_comes(program: Start) -> None:
@@ -48,7 +50,9 @@ IGNORES = """
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 3), (signal.SIGUSR2, 5)])
-def test_a_worker_that_does_not_leave_is_killed_at_the_deadline(program: Start, number: int, status: int) -> None:
+def test_a_worker_that_does_not_leave_is_killed_at_the_deadline(
+    program: Start, number: int, status: int
+) -> None:
     """KILL at the deadline, its stack in the log, exit 3 or 5."""
     one = program(IGNORES, TWO, master='stop_timeout = "1s"').ready()
     one.signal(number)

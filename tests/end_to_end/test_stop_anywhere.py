@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -39,7 +40,8 @@ DELAYS = [*range(0, 200, 5), *range(200, 401, 20)]  # milliseconds
 def ended_before_it_began(one: Program, number: int) -> bool:
     """The signal's default action ended it, or, until `main` is entered, Python's own answer to SIGINT."""
     text = "\n".join(one.noise)
-    pythons_own = number == signal.SIGINT and "KeyboardInterrupt" in text and "in main" not in text
+    entered = re.search(r"supervisor/cli/.*in main", text)
+    pythons_own = number == signal.SIGINT and "KeyboardInterrupt" in text and not entered
     one.tracebacks_expected = pythons_own
     return pythons_own or one.process.returncode == -number
 
@@ -52,7 +54,7 @@ def check_nothing_was_made(one: Program) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_at_any_moment_of_the_boot(program: Start, number: int) -> None:
-    """51 real starts, each stopped a little later: ended before anything was made, or exit 0 with its report."""
+    """51 starts, each stopped a little later: ended before anything was made, or exit 0 with a report."""
     stopped = 0
     for delay in DELAYS:
         one = program(WAITS, TWO)
@@ -221,7 +223,7 @@ def test_a_stop_that_waits_while_the_master_is_stopped(program: Start, number: i
 
 @pytest.mark.parametrize("frozen", [0.9, 2.5])
 def test_a_master_that_was_frozen_kills_nobody(program: Start, frozen: float) -> None:
-    """Stopped for longer than the watchdog it could hear no heartbeat: nobody is blamed, and TERM works after."""
+    """Stopped for longer than the watchdog it could hear no heartbeat: nobody is blamed, TERM works after."""
     app = """
         def run(worker):
             while not worker.wait(0.05):
@@ -249,10 +251,13 @@ def test_a_worker_that_hangs_is_still_found_after_a_freeze(program: Start) -> No
             print("silent", flush=True)
             threading.Event().wait()
     """
-    one = program(app, '[pools.a]\ntarget = "app:run"\nwatchdog = "2s"\n', master='stop_timeout = "1s"').ready()
+    one = program(
+        app, '[pools.a]\ntarget = "app:run"\nwatchdog = "2s"\n', master='stop_timeout = "1s"'
+    ).ready()
     one.wait_for_line("silent")
     one.signal(signal.SIGSTOP)
     one.read_until(lambda: False, timeout=3.5)
     one.signal(signal.SIGCONT)
     one.wait_for("worker.killed", worker="a.0")
-    one.stop(3)
+    one.signal(signal.SIGQUIT)
+    one.wait(3)

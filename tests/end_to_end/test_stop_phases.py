@@ -36,7 +36,7 @@ def last(one: Program, name: str) -> int:
 
 
 def test_events_come_in_the_order_of_the_phases(program: Start) -> None:
-    """Announced, told, acknowledged, gone, reported; pools in reverse order; each phase once, with its seconds."""
+    """Announced, told, acknowledged, gone, reported; pools in reverse; each phase once, with its seconds."""
     one = program(WAITS, TWO_POOLS, master='drain_delay = "100ms"').ready()
     one.stop(0)
     phases = [e for e in one.events if e["event"] == "stop.phase"]
@@ -137,7 +137,9 @@ def test_workers_go_on_during_drain_delay(program: Start) -> None:
     assert [w["signal"] for w in one.report()["workers"]] == ["SIGKILL", None, None]
 
 
-def test_service_manager_hears_ready_then_stopping_then_workers_are_told(program: Start, tmp_path: Path) -> None:
+def test_service_manager_hears_ready_then_stopping_then_workers_are_told(
+    program: Start, tmp_path: Path
+) -> None:
     """READY=1 once all are up; STOPPING=1 once, before the first worker can know."""
     app = """
         import socket

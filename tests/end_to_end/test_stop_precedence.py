@@ -19,7 +19,7 @@ Start = Callable[..., Program]
 
 NAMES = ("TERM", "INT", "QUIT", "USR2", "HUP")
 ALONE = {"TERM": 0, "INT": 0, "QUIT": 3, "USR2": 4, "HUP": None}  # None: it goes on
-PAIRS = {pair: None for pair in itertools.product(NAMES, NAMES)} | {
+PAIRS: dict[tuple[str, str], int | None] = dict.fromkeys(itertools.product(NAMES, NAMES)) | {
     **{("QUIT", name): 3 for name in NAMES},
     **{(name, "QUIT"): 3 for name in NAMES},
     **{("HUP", name): ALONE[name] for name in NAMES},
@@ -90,7 +90,9 @@ def check_one_stop(one: Program, pair: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
-def test_the_second_signal_after_the_stop_has_begun(program: Start, gate: Gate, pair: tuple[str, str]) -> None:
+def test_the_second_signal_after_the_stop_has_begun(
+    program: Start, gate: Gate, pair: tuple[str, str]
+) -> None:
     """A stop only ever gets firmer: the exit status is the firmer one's, an INT while stopping forces."""
     one, status = program(HELD, ONE).ready(), PAIRS[pair]
     one.signal(number(pair[0]))

@@ -113,7 +113,7 @@ def test_a_pidfile_that_cannot_be_made_says_where_and_why() -> None:
         Pidfile("/proc/no/pid")
 
 
-def test_a_pidfile_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pidfile_without_room_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """ENOSPC: said, and the descriptor is closed again."""
     fds = set(os.listdir("/proc/self/fd"))
 

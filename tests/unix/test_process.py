@@ -6,6 +6,7 @@ import os
 import resource
 import select
 import signal
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -129,7 +130,7 @@ def test_what_a_child_printed_is_flushed_once(capfd: pytest.CaptureFixture[str])
     """leave() flushes stdio, and the parent's atexit functions do not run in the child."""
 
     def prints() -> int:
-        print("said", end="")
+        sys.stdout.write("said")
         return 0
 
     pid = process.fork(prints)
@@ -191,7 +192,7 @@ def test_kill_with_group_takes_the_helpers_too() -> None:
     os.close(reader)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root may signal everybody; nobody else can be made to be denied")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_a_child_of_another_user_may_not_be_signalled(waiting: int) -> None:
     """EPERM is false, told to the caller."""
 

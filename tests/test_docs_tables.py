@@ -1,0 +1,152 @@
+"""The documentation is true: its tables say what the code says, its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from pages import PAGES, ROOT, anchor, column, headings, prose, table, text
+from reading import settings
+
+from supervisor.boot import TO_MASTER
+from supervisor.child.attendant import HEARD
+from supervisor.child.birth import Birth, environment
+from supervisor.cli.commands import commands as cli
+from supervisor.config import unbuilt
+from supervisor.decide.actions import Finish, Sweep
+from supervisor.decide.life import Life
+from supervisor.decide.restarts import judge
+from supervisor.decide.stopping import Firmness, Phase
+from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE, End, Exit
+from supervisor.hooks import MASTER_MOMENTS, WORKER_MOMENTS
+from supervisor.worker import Worker
+
+SIGNALS_PAGE = "docs/signals-and-exits.md"
+
+
+def test_the_signals() -> None:
+    heard = {signal.name[3:] for signal in TO_MASTER} - {"CHLD"}
+    assert set(column("README.md", "Signals")) == heard
+    assert set(column(SIGNALS_PAGE, "Signals to a worker")) == {signal.name[3:] for signal in HEARD}
+
+
+def test_the_exit_statuses() -> None:
+    assert [int(cell) for cell in column("README.md", "Exit statuses")] == sorted(Exit)
+    workers = [int(cell) for cell in column("README.md", "Exit statuses", 1)]
+    assert workers == [WORKER_DONE, WORKER_FAILED, WORKER_REPLACE]
+    units = column("docs/systemd.md", "What each exit status does")
+    assert {int(cell) for cell in units if cell.isdigit()} == set(Exit)
+
+
+def test_a_stop_only_gets_firmer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pair of the table, by the decision core itself."""
+    monkeypatch.chdir(tmp_path)
+    for first, *statuses in table(SIGNALS_PAGE, "A stop only gets firmer"):
+        for second, status in zip(("TERM", "INT", "QUIT", "USR2"), statuses, strict=True):
+            assert outcome(first, second) == int(status), (first, second)
+
+
+def outcome(*signals: str) -> int:
+    life = Life(settings('[pools.a]\ntarget = "app:run"\nworkers = 0\n'), lambda: 0.0)
+    wishes = {"TERM": Firmness.STOP, "QUIT": Firmness.FORCE, "USR2": Firmness.RESTART}
+    for name in signals:
+        if name == "INT":
+            life.interrupt(name, 0.0)
+        else:
+            life.ask(wishes[name], name, 0.0)
+    for _ in range(3):
+        plan = life.plan(0.0)
+        if any(isinstance(action, Sweep) for action in plan):
+            life.alone()
+        for action in plan:
+            if isinstance(action, Finish):
+                return action.status
+    raise AssertionError("it did not finish")
+
+
+def test_what_an_exit_means_that_nobody_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cell of the table, by the function that judges."""
+    monkeypatch.chdir(tmp_path)
+    ends = {
+        "4": [(End(code=4), 0.0), (End(code=4), 99.0)],
+        "0, after reset_after": [(End(code=0), 99.0)],
+        "0, sooner": [(End(code=0), 0.0)],
+        "any other status, or a signal": [(End(code=1), 0.0), (End(signal=9), 99.0)],
+    }
+    rows = table(SIGNALS_PAGE, "What an exit means that nobody asked for")
+    assert [row[0] for row in rows] == list(ends)
+    for end, *verdicts in rows:
+        for restart, verdict in zip(("always", "on-failure", "never"), verdicts, strict=True):
+            pool = settings(f'[pools.a]\ntarget = "app:run"\nrestart = "{restart}"\n').pools["a"]
+            for left, lived in ends[end]:
+                assert judge(left, lived, asked=False, settings=pool).value == verdict
+
+
+def test_the_phases_of_a_stop() -> None:
+    phases = [phase.value for phase in Phase if phase is not Phase.DONE]
+    assert column("README.md", "The stop, phase by phase") == phases
+
+
+def test_the_hooks() -> None:
+    assert column("README.md", "Hooks") == [*MASTER_MOMENTS, *WORKER_MOMENTS]
+
+
+def test_the_environment_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = settings('[pools.a]\ntarget = "app:run"\nwatchdog = "30s"\n')
+    birth = Birth(found.master, found.pools["a"], 0, 1, 1, "/run/x.notify", 3, (1, 1), frozenset())
+    assert column("README.md", "Files and environment", 1) == list(environment(birth))
+
+
+def test_the_command_line() -> None:
+    rows = table("README.md", "Command line")
+    assert {name for name, _ in rows} == set(cli.commands)
+    for name, what in rows:
+        known = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"--\w+", what)) <= known
+
+
+def test_the_attributes_of_a_worker() -> None:
+    """All that is public, and nothing else."""
+
+    class Nobody:
+        def send(self, **_: object) -> bool:
+            return True
+
+        def poke(self) -> None:
+            pass
+
+    worker = Worker("a.0", generation=1, options={}, link=Nobody())
+    named = [cell.partition("(")[0] for cell in column("docs/worker.md", "The Worker")]
+    assert set(named) == {name for name in dir(worker) if not name.startswith("_")}
+    os.close(worker.fileno())
+
+
+def test_what_is_not_built_is_named() -> None:
+    """Each key that the configuration refuses stands in the README's list."""
+    section = text("README.md").partition("## Not built yet\n")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`\[?([\w]+)\]?`", section))
+    assert {*unbuilt.POOL, *unbuilt.SECTIONS} <= named
+
+
+# -- links ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        place, _, part = target.partition("#")
+        if not place.startswith(("http:", "https:")):
+            file = page.parent / place if place else page
+            assert file.exists(), target
+            assert not part or part in [anchor(h) for h in headings(file)], target
+
+
+def test_every_test_that_is_named_is_there() -> None:
+    """No fault is said to be tested that is not."""
+    known = re.findall(r"def (test_\w+)", "\n".join(f.read_text() for f in ROOT.glob("tests/**/test_*.py")))
+    named = re.findall(r"`(test_\w+)`", text("docs/faults.md"))
+    assert len(named) > 100
+    assert not set(named) - set(known)
