@@ -14,7 +14,7 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from contestants import contestants, running
+from contestants import contestants, cpu_of_children, running
 from rich.console import Console
 from rich.table import Table
 
@@ -34,10 +34,12 @@ def measure(count: int) -> dict[str, Times]:
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(1 + rounds(count)):
             for name, command in contestants().items():
+                before = cpu_of_children()
                 with running(command, Path(folder) / str(turn) / name, count) as run:
                     replaced = [run.replace() for _ in range(REPLACEMENTS)]
                     times = {"start": [run.first], "boot": [run.boot - run.first], "replace": replaced}
                     times["stop"] = [run.stop()]
+                times["cpu"] = [cpu_of_children() - before]
                 for what, taken in times.items() if turn else ():
                     seconds[name][what] += taken
     return seconds
@@ -46,7 +48,7 @@ def measure(count: int) -> dict[str, Times]:
 def show(console: Console, count: int, seconds: dict[str, Times]) -> None:
     table = Table(title=f"{count} workers: median ms (times bare fork)", title_justify="left")
     medians = {n: {w: statistics.median(t) for w, t in ts.items()} for n, ts in seconds.items()}
-    for heading in ("", "to the first", "first to all", "replacement", "stop"):
+    for heading in ("", "to the first", "first to all", "replacement", "stop", "CPU in all"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, times in medians.items():
         base = medians["bare fork"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -93,27 +94,32 @@ def contestants() -> dict[str, Command]:
 class Run:
     """One contestant with its workers, from start to stop.  All times are seconds."""
 
-    def __init__(self, command: Command, folder: Path, count: int) -> None:
+    def __init__(self, argv: list[str], folder: Path) -> None:
         fifo = folder / "ready"
         os.mkfifo(fifo)
         self._ready = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)  # RDWR: no end of file between two writers
         path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
-        began = time.monotonic()
+        self.began = time.monotonic()
         self.process = subprocess.Popen(
-            command(folder, count),
+            argv,
             env={**os.environ, trivial.FIFO: str(fifo), "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._gone = os.pidfd_open(self.process.pid)
+
+    def come_up(self, count: int) -> None:
+        """Until all workers run; `first` and `boot` are seconds from the start to the first and to the last."""
         self.pids = [self.next_ready()]
-        self.first = time.monotonic() - began
+        self.first = time.monotonic() - self.began
         self.pids += [self.next_ready() for _ in range(count - 1)]
-        self.boot = time.monotonic() - began
+        self.boot = time.monotonic() - self.began
 
     def next_ready(self) -> int:
         """The pid of the next worker that says that it runs."""
-        assert select.select([self._ready], [], [], PATIENCE)[0], "no worker came up"
+        ready = select.select([self._ready, self._gone], [], [], PATIENCE)[0]
+        assert ready == [self._ready], f"{self.process.args} left, or no worker came up"
         return int(os.read(self._ready, trivial.WIDTH))
 
     def replace(self) -> float:
@@ -129,19 +135,31 @@ class Run:
         self.process.terminate()
         self.process.wait(PATIENCE)
         seconds = time.monotonic() - began
-        os.close(self._ready)
         assert not any(os.path.exists(f"/proc/{pid}") for pid in self.pids)
         return seconds
 
 
+    def close(self) -> None:
+        """Kill it if it is still there."""
+        os.close(self._ready)
+        os.close(self._gone)
+        self.process.kill()
+        self.process.wait()
+
+
 @contextmanager
 def running(command: Command, folder: Path, count: int) -> Iterator[Run]:
-    """One run, killed whatever happens."""
+    """One run, all its workers up; killed whatever happens."""
     folder.mkdir(parents=True)
-    run = Run(command, folder, count)
+    run = Run(command(folder, count), folder)
     try:
+        run.come_up(count)
         yield run
     finally:
-        if run.process.poll() is None:
-            run.process.kill()
-            run.process.wait()
+        run.close()
+
+
+def cpu_of_children() -> float:
+    """CPU seconds of all processes that ended below this one and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

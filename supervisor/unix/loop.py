@@ -18,10 +18,6 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import NamedTuple
 
-# The half of `signal` that is written in C.  The other half makes an enum of every signal in a mask,
-# and one fork asks for six masks: a quarter of a millisecond, a tenth of what a worker costs.
-import _signal  # type: ignore[import-not-found,unused-ignore]
-
 from supervisor.unix.signals import handle
 
 READ = select.EPOLLIN

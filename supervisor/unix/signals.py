@@ -6,18 +6,11 @@ number into an enum, which for 60 signals costs a new worker half a millisecond.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found,unused-ignore]  # it has no stub
 import signal
 from collections.abc import Callable, Iterable
-from typing import Any
 
-
-def _below(wrapper: Callable[..., Any]) -> Callable[..., Any]:
-    """The C function that a wrapper of the standard library calls; else the wrapper."""
-    inner: Callable[..., Any] = getattr(wrapper, "__wrapped__", wrapper)
-    return inner
-
-
-_set, _get, _mask = _below(signal.signal), _below(signal.getsignal), _below(signal.pthread_sigmask)
+_set, _get, _mask = _signal.signal, _signal.getsignal, _signal.pthread_sigmask
 DEFAULT, IGNORE = int(signal.SIG_DFL), int(signal.SIG_IGN)
 ALL = frozenset(int(number) for number in signal.valid_signals())
 CHANGEABLE = sorted(ALL - {signal.SIGKILL, signal.SIGSTOP})

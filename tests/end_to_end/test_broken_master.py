@@ -95,3 +95,20 @@ def test_a_hook_that_takes_the_exit_status_of_a_worker(program: Start) -> None:
     assert "waitpid(-1)" in end["reason"]
     assert one.wait_for("worker.ready", since=one.events.index(end))["worker"] == end["worker"]
     one.stop(0)
+
+
+def test_a_hook_that_leaves_a_thread_behind_is_warned_of(program: Start) -> None:
+    """A fork beside other threads may copy their locks: said once, with their names."""
+    app = """
+        import threading
+
+        def break_it(context):
+            threading.Thread(target=threading.Event().wait, name="collector", daemon=True).start()
+
+        def run(worker):
+            worker.wait()
+    """
+    one = program(app, CONFIG).ready()
+    one.stop(0)
+    [warning] = [e for e in one.events if e["event"] == "master.warning"]
+    assert "(collector)" in warning["reason"]

@@ -104,11 +104,11 @@ def test_the_watchdog_replaces_only_who_is_silent(program: Start) -> None:
 
 
 def test_a_worker_that_holds_the_interpreter_in_c_is_told_from_its_stack(program: Start) -> None:
-    """Its threads cannot run, so nothing answers a signal: the watchdog ends it, and the log says where it was."""
+    """Its threads cannot run, so nothing answers a signal: the watchdog ends it, and says where it was."""
     app = """
-        import ctypes
+        import re
         def in_c():
-            ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock
+            re.match("(a+)+$", "a" * 60 + "b")  # years, and it keeps the interpreter's lock
         def run(worker):
             in_c()
     """
@@ -153,11 +153,13 @@ def test_a_wedged_worker_that_was_asked_by_hand_is_killed(program: Start) -> Non
     app = """
         import time
         def wedged():
+            print("inside", flush=True)
             time.sleep(60)
         def run(worker):
             wedged()
     """
     one = program(app, pool('stop_timeout = "500ms"'), master='stop_timeout = "1s"').ready()
+    one.wait_for_line("inside")
     pid = one.worker("a.0")
     os.kill(pid, signal.SIGTERM)
     assert "wedged" in one.wait_for("worker.stack", pid=pid)["stack"]

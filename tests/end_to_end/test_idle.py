@@ -62,7 +62,9 @@ def test_whoever_waits_sleeps(program: Start) -> None:
     workers = [e["pid"] for e in one.events if e["event"] == "worker.started"]
     assert len(set(workers)) == 100
     before = settled([one.pid, *workers])
-    assert not select.select([one.process.stdout], [], [], SECONDS)[0], "something was said"  # and time passes
+    assert not select.select([one.process.stdout], [], [], SECONDS)[0], (
+        "something was said"
+    )  # and time passes
     after = [switches(pid) for pid in (one.pid, *workers)]
     assert after == before
     one.stop(0)

@@ -40,7 +40,7 @@ LIKE_UVICORN = """
         print("drained", flush=True)
 """
 LIKE_HYPERCORN = """
-    import asyncio, signal
+    import asyncio, os, signal
     from supervisor import on_worker_exit
     async def run(worker):
         stop = asyncio.Event()
@@ -205,7 +205,7 @@ def test_workers_of_a_killed_master_finish_without_it(program: Start) -> None:
 
 def test_a_program_with_its_own_term_handler_does_not_outlive_its_master(program: Start) -> None:
     """One that hears TERM by asyncio and ignores it kills itself after `stop_timeout`."""
-    app = LIKE_HYPERCORN.replace("stop.set", "print, 'heard', None")
+    app = LIKE_HYPERCORN.replace("stop.set", "os.write, 1, b'heard' + bytes([10])")
     one = program(app, ONE, master='stop_timeout = "1s"').ready()
     one.wait_for_line("serving")
     pid = one.worker("a.0")
