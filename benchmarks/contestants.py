@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import py_compile
 import resource
 import select
 import signal
@@ -85,6 +86,14 @@ Command = Callable[[Path, int], list[str]]
 PEERS: dict[str, Command] = {"gunicorn": gunicorn, "circus": circus, "cotyledon": cotyledon}
 
 
+def prepared() -> dict[str, str]:
+    """The environment of a run: compiled modules, as an installed program has them."""
+    py_compile.compile(trivial.__file__)
+    path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": path}
+
+
 def contestants() -> dict[str, Command]:
     """Ours, the bare script, and those peers that are installed here."""
     peers = {name: command for name, command in PEERS.items() if importlib.util.find_spec(name)}
@@ -98,19 +107,20 @@ class Run:
         fifo = folder / "ready"
         os.mkfifo(fifo)
         self._ready = os.open(fifo, os.O_RDWR | os.O_CLOEXEC)  # RDWR: no end of file between two writers
-        path = os.pathsep.join([str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH", "")])
+        environ = prepared()
         self.began = time.monotonic()
         self.process = subprocess.Popen(
             argv,
-            env={**os.environ, trivial.FIFO: str(fifo), "PYTHONPATH": path},
+            env={**environ, trivial.FIFO: str(fifo)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._argv, self.replaced = argv, 0
         self._gone = os.pidfd_open(self.process.pid)
 
     def come_up(self, count: int) -> None:
-        """Until all workers run; `first` and `boot` are seconds from the start to the first and to the last."""
+        """Until all workers run; `first` and `boot` are the seconds to the first and to the last one."""
         self.pids = [self.next_ready()]
         self.first = time.monotonic() - self.began
         self.pids += [self.next_ready() for _ in range(count - 1)]
@@ -119,7 +129,7 @@ class Run:
     def next_ready(self) -> int:
         """The pid of the next worker that says that it runs."""
         ready = select.select([self._ready, self._gone], [], [], PATIENCE)[0]
-        assert ready == [self._ready], f"{self.process.args} left, or no worker came up"
+        assert ready == [self._ready], f"{self._argv} left, or no worker came up"
         return int(os.read(self._ready, trivial.WIDTH))
 
     def replace(self) -> float:
@@ -127,6 +137,7 @@ class Run:
         began = time.monotonic()
         os.kill(self.pids.pop(0), signal.SIGKILL)
         self.pids.append(self.next_ready())
+        self.replaced += 1
         return time.monotonic() - began
 
     def stop(self) -> float:
@@ -137,7 +148,6 @@ class Run:
         seconds = time.monotonic() - began
         assert not any(os.path.exists(f"/proc/{pid}") for pid in self.pids)
         return seconds
-
 
     def close(self) -> None:
         """Kill it if it is still there."""

@@ -91,7 +91,7 @@ def test_the_watchdog_replaces_only_who_is_silent(program: Start) -> None:
     """
     beats = 'watchdog = "1s"'
     names = ("silent", "busy", "waiting", "awaiting")
-    one = program(app, "".join(pool(beats, name, name) for name in names), master='stop_timeout = "1s"')
+    one = program(app, "".join(pool(beats, name, name) for name in names))
     one.ready()
     for _ in range(2):
         pid = one.worker("silent.0")
@@ -100,7 +100,8 @@ def test_the_watchdog_replaces_only_who_is_silent(program: Start) -> None:
         one.wait_for("worker.ready", since=one.mark(), pool="silent")
     failed = {e["worker"] for e in one.events if e["event"] == "worker.failed"}
     assert failed == {"silent.0"}
-    one.stop(3)
+    one.signal(signal.SIGQUIT)
+    one.wait(3)
 
 
 def test_a_worker_that_holds_the_interpreter_in_c_is_told_from_its_stack(program: Start) -> None:
@@ -112,11 +113,12 @@ def test_a_worker_that_holds_the_interpreter_in_c_is_told_from_its_stack(program
         def run(worker):
             in_c()
     """
-    one = program(app, pool('watchdog = "1s"'), master='stop_timeout = "1s"').ready()
+    one = program(app, pool('watchdog = "1s"')).ready()
     assert "in_c" in one.wait_for("worker.stack")["stack"]
     one.wait_for("worker.failed", signal="SIGKILL")
     one.wait_for("worker.ready", since=one.mark())
-    one.stop(3)
+    one.signal(signal.SIGQUIT)
+    one.wait(3)
 
 
 def test_a_frozen_master_does_not_blame_its_workers(program: Start) -> None:
@@ -165,4 +167,5 @@ def test_a_wedged_worker_that_was_asked_by_hand_is_killed(program: Start) -> Non
     assert "wedged" in one.wait_for("worker.stack", pid=pid)["stack"]
     assert "did not stop" in one.wait_for("worker.failed", pid=pid, signal="SIGKILL")["reason"]
     one.wait_for("worker.ready", since=one.mark())
-    one.stop(3)
+    one.signal(signal.SIGQUIT)
+    one.wait(3)

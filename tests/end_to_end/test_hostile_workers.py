@@ -95,6 +95,7 @@ def test_a_worker_that_closes_all_its_fds_harms_only_itself(program: Start) -> N
     app = """
         import os, time
         def run(worker):
+            print("inside", flush=True)
             os.closerange(0, 256)
             while True:
                 time.sleep(60)
@@ -111,7 +112,7 @@ def test_a_worker_that_closes_all_its_fds_harms_only_itself(program: Start) -> N
     pid = one.worker("a.0")
     os.kill(pid, signal.SIGKILL)
     one.wait_for("worker.failed", pid=pid)
-    one.wait_for("worker.ready", since=one.mark())
+    one.wait_until(lambda: one.noise.count("inside") == 2)
     assert [w["worker"] for w in one.stop(3)["workers"] if w["killed"]] == ["a.0"]
 
 

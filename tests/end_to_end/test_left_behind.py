@@ -169,6 +169,7 @@ DRAINS = """
         worker.wait()
         print(worker.id, "drained", flush=True)
     def deaf(worker):
+        print("deaf", flush=True)
         while True:
             time.sleep(0.05)
 """
@@ -187,6 +188,7 @@ def test_a_worker_that_does_not_drain_ends_itself_without_a_master(program: Star
     """A worker that ignores the stop is killed by its own attendant after stop_timeout."""
     config = ONE + 'stop_timeout = "500ms"\n[pools.b]\ntarget = "app:deaf"\nstop_timeout = "500ms"\n'
     one = program(DRAINS, config).ready()
+    one.wait_for_line("deaf")
     one.signal(signal.SIGKILL)
     one.wait(-signal.SIGKILL)
     assert one.orphans_end(timeout=10) == {"a.0": 0, "b.0": -signal.SIGKILL}

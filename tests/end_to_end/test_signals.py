@@ -164,9 +164,10 @@ def test_ctrl_c_twice_forces(program: Start, terminal: Terminal) -> None:
     app = """
         import threading
         def run(worker):
+            worker.ready()
             threading.Event().wait()
     """
-    one = program(app, TWO, before=terminal.before).ready()
+    one = program(app, TWO + 'ready = "notify"', before=terminal.before).ready()
     terminal.type(b"\x03")
     one.wait_for("worker.stopping")
     terminal.type(b"\x03")

@@ -221,10 +221,10 @@ def test_quit_to_a_worker_ends_it_at_once(program: Start) -> None:
             while True:
                 time.sleep(60)
     """
-    one = program(app, pool(), master='stop_timeout = "1s"').ready()
+    one = program(app, pool()).ready()
     pid = one.worker("a.0")
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         os.kill(pid, number)
     assert one.wait_for("worker.failed", pid=pid)["code"] == 128 + signal.SIGQUIT
-    one.wait_for("worker.ready", since=one.mark())
-    one.stop(3)
+    one.signal(signal.SIGQUIT)
+    one.wait(3)

@@ -20,6 +20,7 @@ TWO = """
     target = "app:run"
     workers = 2
 """
+AT_WORK = TWO + 'ready = "notify"'  # else a stop may come before the target is called
 
 
 def test_term_drains_and_exits_0(program: Start) -> None:
@@ -44,6 +45,7 @@ IGNORES = """
     import signal, time
     def run(worker):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        worker.ready()
         while True:
             time.sleep(60)
 """
@@ -54,7 +56,7 @@ def test_a_worker_that_does_not_leave_is_killed_at_the_deadline(
     program: Start, number: int, status: int
 ) -> None:
     """KILL at the deadline, its stack in the log, exit 3 or 5."""
-    one = program(IGNORES, TWO, master='stop_timeout = "1s"').ready()
+    one = program(IGNORES, AT_WORK, master='stop_timeout = "1s"').ready()
     one.signal(number)
     one.wait(status)
     report = one.report()
@@ -70,10 +72,11 @@ def test_the_stack_of_a_straggler_is_in_the_log(program: Start) -> None:
         def stubborn():
             time.sleep(60)
         def run(worker):
+            worker.ready()
             stubborn()
             stubborn()
     """
-    one = program(app, TWO, master='stop_timeout = "1s"').ready()
+    one = program(app, AT_WORK, master='stop_timeout = "1s"').ready()
     one.stop(3)
     stack = one.wait_for("worker.stack", worker="a.0")["stack"]
     assert "stubborn" in stack
@@ -82,7 +85,7 @@ def test_the_stack_of_a_straggler_is_in_the_log(program: Start) -> None:
 
 def test_a_second_int_forces(program: Start) -> None:
     """INT is a graceful stop; a second one kills at once, exit 3."""
-    one = program(IGNORES, TWO).ready()
+    one = program(IGNORES, AT_WORK).ready()
     one.signal(signal.SIGINT)
     one.wait_for("worker.stopping")
     os.kill(one.pid, signal.SIGINT)

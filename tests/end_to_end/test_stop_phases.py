@@ -17,6 +17,12 @@ WAITS = """
     def run(worker):
         worker.wait()
 """
+AT_WORK = """
+    [pools.a]
+    target = "app:run"
+    workers = 2
+    ready = "notify"
+"""
 TWO_POOLS = """
     [pools.a]
     target = "app:run"
@@ -68,12 +74,14 @@ def test_the_report(program: Start) -> None:
         import threading
         def run(worker):
             if worker.slot == 0:
+                worker.ready()
                 worker.wait()
                 return
             with worker.job(), worker.job():
+                worker.ready()
                 threading.Event().wait()
     """
-    one = program(app, '[pools.a]\ntarget = "app:run"\nworkers = 2', master='stop_timeout = "1500ms"').ready()
+    one = program(app, AT_WORK, master='stop_timeout = "1500ms"').ready()
     report = one.stop(3)
     assert (report["reason"], report["status"], report["level"]) == ("SIGTERM", 3, "info")
     assert list(report["phases"]) == PHASES
@@ -97,12 +105,13 @@ def test_who_does_not_acknowledge_is_named(program: Start) -> None:
         def forever_in_c():
             collections.deque(itertools.repeat(None), maxlen=0)
         def run(worker):
+            worker.ready()
             if worker.slot == 0:
                 worker.wait()
             else:
                 forever_in_c()
     """
-    one = program(app, '[pools.a]\ntarget = "app:run"\nworkers = 2', master='stop_timeout = "2s"').ready()
+    one = program(app, AT_WORK, master='stop_timeout = "2s"').ready()
     report = one.stop(3)
     waiting: Event = one.wait_for("stop.waiting")
     assert waiting["workers"] == ["a.1"]

@@ -42,12 +42,14 @@ AT_ONCE = {("TERM", "INT"): {0, 3}, ("INT", "INT"): {0, 3}, ("USR2", "INT"): {0,
 
 HELD = """
     def run(worker):
+        worker.ready()
         worker.wait()
         open("gate").read(1)
 """
 ONE = """
     [pools.a]
     target = "app:run"
+    ready = "notify"
 """
 
 
@@ -131,6 +133,7 @@ def test_no_number_of_terms_moves_the_deadline(program: Start) -> None:
     app = """
         import time
         def run(worker):
+            worker.ready()
             while True:
                 time.sleep(60)
     """
