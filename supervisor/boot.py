@@ -9,6 +9,7 @@ comes early is pending until the loop can hear it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib.util
 import os
@@ -60,6 +61,8 @@ def start(settings: Settings) -> NoReturn:
     """Become the master; from here on no signal is lost."""
     block_signals()
     open_standard()  # before the memory file: else that may become fd 0, and be closed when it is read
+    with contextlib.suppress(OSError):  # the master will say why
+        os.chdir(settings.master.working_dir)  # from a folder that is gone, Python 3.13.0 cannot import
     fd = pack(settings)
     os.set_inheritable(fd, True)
     command = argv(fd)

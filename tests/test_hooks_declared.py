@@ -130,8 +130,8 @@ def test_a_hook_is_given_its_context_and_what_it_returns_is_ignored() -> None:
 def test_a_stdout_that_is_gone_fails_no_hook(
     monkeypatch: pytest.MonkeyPatch, tmp_path: object, stream: str | None
 ) -> None:
-    closed = open(f"{tmp_path}/out", "w")
-    closed.close()
+    with open(f"{tmp_path}/out", "w") as closed:
+        pass
     monkeypatch.setattr("sys.stdout", closed if stream else None)
     assert call(lambda _: None, None) is None
 

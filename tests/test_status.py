@@ -19,7 +19,8 @@ from supervisor.status import Beside, iso, snapshot, summary
 
 BEGAN = 1000.0
 MASTER = {
-    "name", "pid", "version", "state", "generation", "uptime", "stop_deadline", "last_reload", "pools", "tasks",
+    "name", "pid", "version", "state", "generation", "uptime", "stop_deadline", "last_reload", "pools",
+    "tasks",
 }  # fmt: skip
 POOL = {"state", "desired", "ready", "generation", "restarts", "workers"}
 WORKER = {

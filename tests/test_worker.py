@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -141,7 +142,7 @@ def test_jobs_are_counted_over_threads_nested_and_failed(worker: Worker) -> None
         thread.start()
     for thread in threads:
         thread.join()
-    with pytest.raises(KeyError), worker.job():
+    with contextlib.suppress(KeyError), worker.job():
         assert worker._take_news() == {"X_JOBS": 16_000, "X_IN_FLIGHT": 1}
         raise KeyError
     assert worker._take_news() == {"X_JOBS": 16_001, "X_IN_FLIGHT": 0}

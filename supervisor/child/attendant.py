@@ -19,7 +19,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from types import FrameType
@@ -41,6 +41,7 @@ HEARD = (
     signal.SIGINT,
     signal.SIGHUP,
 )
+AGAIN = 0x80  # marks a number that Python's handler passes on; the C handler's bytes come without it
 REASONS = {signal.SIGTERM: "stop", signal.SIGUSR2: "replace"}
 QUIT_STATUS = 128 + signal.SIGQUIT
 TELL_SECONDS = 1.0  # between two messages with counters
@@ -76,6 +77,7 @@ class Attendant:
         self._lock = threading.Lock()  # the phase and the stop are changed under it
         self._phase = Phase.BOOTING
         self._stop_hooks: threading.Thread | None = None
+        self._delivered: set[int] = set()  # by the C handler, and not yet passed on by Python
         self._unsent: dict[str, object] = {}
         self._tell_at: float | None = None
         self._told_at = 0.0
@@ -93,10 +95,13 @@ class Attendant:
         handle(HEARD, self._pass_on)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        """Once more by hand: a library (asyncio's add_signal_handler) may have taken the wakeup fd."""
+        """Once more by hand: a library (asyncio's add_signal_handler) may have taken the wakeup fd.
+
+        Python comes to it when the main thread has time, and in the order of numbers: see `_heard`.
+        """
         del frame
         with contextlib.suppress(OSError):
-            os.write(self._wake.fileno(), bytes([number]))
+            os.write(self._wake.fileno(), bytes([number | AGAIN]))
 
     def attend(self, worker: Worker, link: MasterLink) -> None:
         """Start the thread."""
@@ -158,10 +163,20 @@ class Attendant:
         times = [t for t in dues if t is not None]
         return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
 
-    def _heard(self) -> bytes:
+    def _heard(self) -> Iterator[int]:
+        """The signals, once each: what Python passes on late must not undo what came since (CONT after TSTP)."""
+        data = b""
         with contextlib.suppress(BlockingIOError):
-            return self._woken.recv(4096)
-        return b""
+            data = self._woken.recv(4096)
+        for byte in data:
+            number = byte & ~AGAIN
+            if byte == number:
+                self._delivered.add(number)
+                yield number
+            elif number in self._delivered:
+                self._delivered.remove(number)
+            else:
+                yield number
 
     def _answer(self, number: int) -> None:
         match number:
@@ -206,7 +221,10 @@ class Attendant:
         if moment not in self.wants:
             return None
         thread = threading.Thread(target=self._run_hooks, args=(moment,), name=moment, daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads to be had: the stop itself must not fail for it
+            return None
         return thread
 
     # -- telling the master ----------------------------------------------------
@@ -227,7 +245,7 @@ class Attendant:
     def tell_last(self) -> None:
         """Before the process leaves: what was noted and not sent."""
         with contextlib.suppress(Exception):
-            self._link.send(**self._unsent, **self._worker._take_news())
+            self._link.send(**(self._unsent | self._worker._take_news()))
 
     def _on_time(self, now: float) -> None:
         if self._tell_at is not None and now >= self._tell_at:

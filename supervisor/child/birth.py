@@ -83,7 +83,7 @@ def foreign_modules(new: frozenset[str]) -> frozenset[str]:
 
 
 def _is_compiled(name: str) -> bool:
-    spec = getattr(sys.modules[name], "__spec__", None)
+    spec = getattr(sys.modules.get(name), "__spec__", None)
     return isinstance(getattr(spec, "loader", None), ExtensionFileLoader)
 
 

@@ -2,8 +2,8 @@
 
 Knows epoll(7) and the signal wakeup fd; knows nothing of workers or requests.
 A handler only notes the number of its signal, and the byte that Python's C
-handler writes to the wakeup socket ends the wait.  The bytes themselves say
-nothing: the socket may be full (100,000 signals at once), the notes never are.
+handler writes to the wakeup socket ends the wait.  The bytes tell the order and
+no more: the socket may be full (100,000 signals at once), the notes never are.
 """
 
 from __future__ import annotations
@@ -89,21 +89,26 @@ class Loop:
         # A signal after the deadline (CONT to a stopped process) makes Python return without having
         # looked (PEP 475), so look again: what has come must be heard before a deadline is judged.
         ready = self._epoll.poll(timeout, 256) or self._epoll.poll(0, 256)
-        seen = []
+        seen, order = [], b""
         for fd, events in ready:
             kind, key = self._watched.get(fd, ("forgotten", 0))
             if kind == "wakeup":
-                self._drain()
+                order = self._drain()
             elif kind != "forgotten":
                 seen.append(Seen(kind, key, fd, events))
         # Taken after the drain: a signal that comes between the two has left its byte behind.
         noted, self._noted = self._noted, []
+        # Python calls handlers by number, so CONT (18) before the TSTP (20) it followed.  The bytes are in
+        # the order of delivery; a signal whose byte is not among them came later.
+        noted.sort(key=lambda number: order.rfind(number) if number in order else len(order))
         return [Seen("signal", number, -1, 0) for number in noted] + seen
 
-    def _drain(self) -> None:
+    def _drain(self) -> bytes:
+        data = bytearray()
         with contextlib.suppress(BlockingIOError):
-            while self._woken.recv(4096):
-                pass
+            while chunk := self._woken.recv(4096):
+                data += chunk
+        return bytes(data)
 
     def fds(self) -> set[int]:
         """The loop's own descriptors."""

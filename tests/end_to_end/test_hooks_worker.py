@@ -272,3 +272,25 @@ def test_a_hook_that_forks_makes_no_second_worker(program: Start) -> None:
     one.wait_for_line("the target ran")
     one.stop(0)
     assert one.noise.count("the target ran") == 1
+
+
+def test_quiet_and_back_while_the_main_thread_is_busy_in_c(program: Start) -> None:
+    """Python calls the handlers late and by number, CONT before TSTP: the worker still ends at work."""
+    app = """
+        import hashlib
+        def quiet(worker): print("quiet", flush=True)
+        def run(worker):
+            worker.ready()
+            for _ in iter(lambda: worker.stopping, True):
+                hashlib.pbkdf2_hmac("sha256", b"a", b"b", 1_000_000)
+                print("at work" if not worker.quiet else "no work", flush=True)
+    """
+    one = program(app, POOL + 'ready = "notify"\n[hooks]\non_worker_quiet = "app:quiet"').ready()
+    one.signal(signal.SIGTSTP)
+    one.wait_for_line("quiet")
+    one.signal(signal.SIGCONT)
+    one.wait_for("master.unquiet")
+    before = len(one.noise)
+    one.read_until(lambda: len(one.noise) >= before + 3)
+    assert one.noise[before + 1 :] == ["at work"] * 2
+    one.stop(0)

@@ -196,8 +196,8 @@ def test_the_example_runs_as_it_is_from_a_fresh_clone(clone: Path) -> None:
     finally:
         master.terminate()
     assert master.wait(PATIENCE) == 0
-    words = python("examples.checksum", "report").split()
-    assert words[:10] == [*"waiting 0 claimed 0 finished 20 errors 0 duplicates 0".split()]
+    words = " ".join(python("examples.checksum", "report").split())
+    assert words.startswith("waiting 0 claimed 0 finished 20 errors 0 duplicates 0")
     assert {p.name for p in clone.iterdir()} - {p.name for p in ROOT.iterdir()} <= {".run"}
 
 

@@ -265,3 +265,13 @@ def test_200_workers_that_die_at_once_are_all_replaced(program: Start) -> None:
     one.read_until(lambda: sum(e["event"] == "worker.failed" for e in one.events) == 200)
     one.read_until(lambda: sum(e["event"] == "worker.ready" for e in one.events) == 400)
     assert len(one.stop(0)["workers"]) == 200
+
+
+def test_tstp_and_cont_in_quick_succession_leave_it_at_work(program: Start) -> None:
+    """The last one counts, however close they come: TSTP then CONT never ends quiet."""
+    one = program(WAITS, TWO).ready()
+    for _ in range(300):
+        one.signal(signal.SIGTSTP)
+        one.signal(signal.SIGCONT)
+    assert one.status()["state"] == "running"
+    one.stop(0)

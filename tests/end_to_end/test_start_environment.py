@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -38,13 +39,20 @@ def signals_of(pid: int, kind: str) -> set[int]:
     """SigBlk, SigIgn or SigCgt of a process, as signal numbers."""
     line = re.search(rf"^{kind}:\s*(\w+)", proc(pid, "status"), re.MULTILINE)
     assert line
-    mask = int(line[1], 16)
-    return {number + 1 for number in range(64) if mask >> number & 1}
+    return numbers(line[1])
+
+
+def numbers(mask: str) -> set[int]:
+    """32 and 33 are the C library's own: posix_spawn(3) leaves them ignored, and nobody can change that."""
+    return {number + 1 for number in range(64) if int(mask, 16) >> number & 1} - {32, 33}
 
 
 def fds(pid: int) -> dict[int, str]:
-    folder = f"/proc/{pid}/fd"
-    return {int(name): os.readlink(f"{folder}/{name}") for name in os.listdir(folder)}
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+    return found
 
 
 @pytest.mark.parametrize("closed", ["0<&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"])
@@ -107,7 +115,7 @@ def test_a_closed_connection_is_an_error_to_a_worker(program: Start) -> None:
     """
     one = program(app, ONE)
     one.wait_for_line("broken")
-    assert one.wait_for_line("SigIgn").split()[1] == "0" * 16
+    assert numbers(one.wait_for_line("SigIgn").split()[1]) == set()
     one.stop(0)
 
 
