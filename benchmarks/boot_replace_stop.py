@@ -48,13 +48,13 @@ def measure(count: int) -> dict[str, Times]:
 def show(console: Console, count: int, seconds: dict[str, Times]) -> None:
     table = Table(title=f"{count} workers: median ms (times bare fork)", title_justify="left")
     medians = {n: {w: statistics.median(t) for w, t in ts.items()} for n, ts in seconds.items()}
-    for heading in ("", "to the first", "first to all", "replacement", "stop", "CPU in all"):
+    for heading in ("", "first", "all", "replaced", "gone", "CPU"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, times in medians.items():
         base = medians["bare fork"]
-        table.add_row(name, *(f"{1e3 * t:.1f} ({t / base[what]:.2f})" for what, t in times.items()))
+        table.add_row(name, *(f"{1e3 * t:.0f} ({t / base[what]:.1f})" for what, t in times.items()))
     goals = (f"{what} {limit}" for what, limit in GOALS.items())
-    table.caption = f"goals: {', '.join(goals)}; 'to the first' is mostly the start of an interpreter"
+    table.caption = f"goals: {', '.join(goals)}"
     console.print(table)
 
 

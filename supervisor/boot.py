@@ -19,7 +19,8 @@ import signal
 import sys
 from typing import NoReturn
 
-from supervisor.errors import StartError, SupervisorError
+from supervisor.errors import ConfigError, SupervisorError
+from supervisor.exits import Exit
 from supervisor.settings import Settings
 from supervisor.unix.files import open_standard
 from supervisor.unix.loop import Loop
@@ -97,6 +98,9 @@ def main(fd: int) -> NoReturn:
     except SupervisorError as error:
         _complain(str(error))
         status = error.status
+    except OSError as error:  # no descriptors, no memory
+        _complain(f"cannot start: {error}; are the limits (ulimit -a) too low?")
+        status = Exit.FAILED
     os._exit(status)  # a hook that hangs must not hold up the end
 
 
@@ -139,7 +143,8 @@ def _settle(settings: Settings) -> dict[str, str]:
     try:
         os.chdir(master.working_dir)
     except OSError as error:
-        raise StartError(f"cannot enter master.working_dir {master.working_dir}: {error.strerror}") from error
+        key = f"{settings.file}: master.working_dir"
+        raise ConfigError([f"{key}: cannot enter {master.working_dir}: {error.strerror}"]) from error
     if master.umask is not None:
         os.umask(master.umask)
     sys.path[:0] = master.pythonpath

@@ -8,6 +8,7 @@ which process it is in.
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -103,7 +104,10 @@ def call(hook: Hook, context: object) -> str | None:
     """
     process, error = os.getpid(), None
     try:
-        hook(context)
+        result = hook(context)
+        if inspect.iscoroutine(result):
+            result.close()
+            error = f"TypeError: {name_of(hook)} is async, and a hook is a plain function: it did not run"
     except BaseException:
         error = traceback.format_exc()
     flush()

@@ -47,7 +47,7 @@ def snapshot(life: Life, beside: Beside, now: float) -> dict[str, Any]:
         "generation": max((p.generation for p in life.pools.values()), default=1),
         "uptime": round(now - beside.began, 3),
         "stop_deadline": None if stop is None else iso(time.time() + stop.deadline - now),
-        "last_reload": None,
+        "last_reload": {"ok": None, "error": None, "at": None},
         "pools": {name: _pool(pool, now, beside) for name, pool in life.pools.items()},
         "tasks": {},
     }
@@ -83,13 +83,21 @@ def _slot(pool: Pool, index: int, slot: Slot, now: float, beside: Beside) -> dic
         "state": "backoff",
         "generation": pool.generation,
         "uptime": None,
-        "status": None,
+        "status": _waits_for(pool, index, now),
         "jobs": None,
         "in_flight": None,
         "memory": None,
         "cpu": None,
-        "retry_in": round(max(0.0, (pool.slots.retry_at(index) or now) - now), 3),
     }
+
+
+def _waits_for(pool: Pool, index: int, now: float) -> str:
+    """What a slot without a worker has to say for itself."""
+    if pool.parked:
+        return "parked: it kept failing, and is tried again when it is scaled"
+    if pool.holding:
+        return "not started again: stopping"
+    return f"starts again in {max(0.0, (pool.slots.retry_at(index) or now) - now):.1f} s"
 
 
 def _worker(worker: Worker, now: float, beside: Beside) -> dict[str, Any]:
@@ -106,7 +114,7 @@ def _worker(worker: Worker, now: float, beside: Beside) -> dict[str, Any]:
         "status": worker.text,
         "jobs": worker.jobs,
         "in_flight": worker.in_flight,
-        "memory": used[0] if used else None,
+        "memory": used[0] if used and used[0] else None,  # a zombie has none
         "cpu": round(100 * used[1] / uptime, 1) if used and uptime > 0 else None,
     }
 

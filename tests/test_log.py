@@ -187,7 +187,7 @@ def test_a_stack_stands_indented_below_its_line() -> None:
 def test_in_the_journal_every_physical_line_has_the_priority() -> None:
     event = log.make("hook.failed", wall=0, hook="m:f", error="E: x\ny", traceback="Traceback\n  <0>forged")
     assert log.render(event, "journal").decode().splitlines() == [
-        "<3>hook m:f failed, going on without it: E: x\\ny",
+        "<3>hook m:f failed: E: x\\ny",
         "<3>    Traceback",
         "<3>      <0>forged",
     ]

@@ -104,6 +104,8 @@ def _not_callable(found: Any, path: str) -> str | None:
 def _called_wrongly(found: Callable[..., Any], path: str, kind: str) -> str | None:
     if inspect.isgeneratorfunction(found) or inspect.isasyncgenfunction(found):
         return f"{path!r} is a generator: called, it would do nothing; take 'yield' out of it"
+    if kind == "hook" and inspect.iscoroutinefunction(found):
+        return f"{path!r} is async: called, it would do nothing; a hook is a plain function"
     try:
         signature = inspect.signature(found)
     except (TypeError, ValueError):  # written in C: it does not say

@@ -19,7 +19,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from enum import Enum
 from types import FrameType
@@ -41,7 +41,7 @@ HEARD = (
     signal.SIGINT,
     signal.SIGHUP,
 )
-AGAIN = 0x80  # marks a number that Python's handler passes on; the C handler's bytes come without it
+LEVELS = (signal.SIGTSTP, signal.SIGCONT)  # of these the last one counts; the others are asked for once
 REASONS = {signal.SIGTERM: "stop", signal.SIGUSR2: "replace"}
 QUIT_STATUS = 128 + signal.SIGQUIT
 TELL_SECONDS = 1.0  # between two messages with counters
@@ -77,7 +77,6 @@ class Attendant:
         self._lock = threading.Lock()  # the phase and the stop are changed under it
         self._phase = Phase.BOOTING
         self._stop_hooks: threading.Thread | None = None
-        self._delivered: set[int] = set()  # by the C handler, and not yet passed on by Python
         self._unsent: dict[str, object] = {}
         self._tell_at: float | None = None
         self._told_at = 0.0
@@ -97,11 +96,21 @@ class Attendant:
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """Once more by hand: a library (asyncio's add_signal_handler) may have taken the wakeup fd.
 
-        Python comes to it when the main thread has time, and in the order of numbers: see `_heard`.
+        Python calls this when the main thread has time, and in the order of the numbers: a TSTP (20)
+        passed on now could undo the CONT (18) that came after it.  These two only where it is needed.
         """
         del frame
-        with contextlib.suppress(OSError):
-            os.write(self._wake.fileno(), bytes([number | AGAIN]))
+        with contextlib.suppress(OSError, ValueError):  # a program that closed all descriptors
+            if not (number in LEVELS and self._has_wakeup_fd()):
+                os.write(self.wake_fd, bytes([number]))
+
+    def _has_wakeup_fd(self) -> bool:
+        """There is no way to ask but to set it; one that its taker gave up is ours again."""
+        before = signal.set_wakeup_fd(self.wake_fd, warn_on_full_buffer=False)
+        if before not in (-1, self.wake_fd):
+            with contextlib.suppress(OSError, ValueError):  # closed meanwhile
+                signal.set_wakeup_fd(before)
+        return before == self.wake_fd
 
     def attend(self, worker: Worker, link: MasterLink) -> None:
         """Start the thread."""
@@ -163,20 +172,10 @@ class Attendant:
         times = [t for t in dues if t is not None]
         return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
 
-    def _heard(self) -> Iterator[int]:
-        """The signals, once each: what Python passes on late must not undo what came since (CONT after TSTP)."""
-        data = b""
+    def _heard(self) -> bytes:
         with contextlib.suppress(BlockingIOError):
-            data = self._woken.recv(4096)
-        for byte in data:
-            number = byte & ~AGAIN
-            if byte == number:
-                self._delivered.add(number)
-                yield number
-            elif number in self._delivered:
-                self._delivered.remove(number)
-            else:
-                yield number
+            return self._woken.recv(4096)
+        return b""
 
     def _answer(self, number: int) -> None:
         match number:

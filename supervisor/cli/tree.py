@@ -64,7 +64,7 @@ def _master(status: Object) -> str:
 def _pool(pool: Object) -> str:
     found = [str(pool.get("state", "?")), f"{pool.get('ready', '?')} of {pool.get('desired', '?')} ready"]
     if pool.get("restarts"):
-        found.append(f"{pool['restarts']} restarts")
+        found.append(f"{pool['restarts']} restart{'s' * (pool['restarts'] != 1)}")
     return ", ".join(found)
 
 
@@ -73,8 +73,7 @@ def _worker(worker: Object, columns: int) -> str:
     pid = worker.get("pid")
     found = f"{words.plain(worker.get('id')):{columns}}  {worker.get('state', '?'):8}  "
     if pid is None:
-        again = worker.get("retry_in")
-        return found + ("" if again is None else f"again in {words.age(again)}")
+        return (found + str(worker.get("status") or "")).rstrip()
     memory, cpu = worker.get("memory"), worker.get("cpu")
     found += f"{pid:>7}  {words.age(worker.get('uptime') or 0):>6}  "
     found += f"{'' if memory is None else words.size(memory):>8}  {'' if cpu is None else f'{cpu:.0f}%':>4}  "
@@ -90,7 +89,7 @@ def _work(worker: Object) -> str:
 
 
 def _notes(worker: Object) -> Iterator[str]:
-    if worker.get("status"):
+    if worker.get("status") and worker.get("pid") is not None:
         yield f'"{worker["status"]}"'
     last = worker.get("last_exit")
     if last and (worker.get("restarts") or worker.get("pid") is None):

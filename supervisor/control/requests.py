@@ -13,6 +13,8 @@ from supervisor.control.protocol import METHOD_NOT_FOUND, REFUSED, Params, Refus
 from supervisor.decide.life import Life
 from supervisor.decide.stopping import Firmness
 
+COMMAND = "command"  # who asked, beside the signal that means the same
+
 
 class Requests:
     """Answers one method after another; ``now`` tells the monotonic time."""
@@ -42,14 +44,14 @@ class Requests:
         return True
 
     def _stop(self, *, force: bool) -> None:
-        firmness = Firmness.FORCE if force else Firmness.STOP
-        self._life.ask(firmness, "forced stop command" if force else "stop command", self._now())
+        firmness, means = (Firmness.FORCE, "SIGQUIT") if force else (Firmness.STOP, "SIGTERM")
+        self._life.ask(firmness, means, self._now(), by=COMMAND)
 
     def _restart(self) -> None:
         stop = self._life.stop
         if stop is not None and stop.firmness is not Firmness.RESTART:
             raise Refusal(REFUSED, "it is stopping already: start it again when it is gone")
-        self._life.ask(Firmness.RESTART, "restart command", self._now())
+        self._life.ask(Firmness.RESTART, "SIGUSR2", self._now(), by=COMMAND)
 
     def _hush(self, on: bool) -> None:
         if self._life.stop is not None:

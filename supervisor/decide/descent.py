@@ -17,6 +17,7 @@ from supervisor.decide.actions import Action, Finish, Note, Sweep
 from supervisor.decide.moment import Moment
 from supervisor.decide.pool import Pool
 from supervisor.decide.stopping import Farewell, Firmness, Phase, Stopping
+from supervisor.exits import Exit
 
 UNACKNOWLEDGED = 1.0  # who has not acknowledged after so long is named
 HELPER_SECONDS = 1.0  # between TERM and KILL of helpers that outlived their workers
@@ -67,8 +68,13 @@ class Descent:
 
     # -- the plan --------------------------------------------------------------
 
-    def plan(self, now: float, *, broken: bool) -> Iterator[Action]:
-        """Go down as far as possible; ``broken`` when the master itself failed."""
+    def hurry(self) -> None:
+        """The stop is forced: where nobody is left to kill, the hooks are left behind."""
+        if self.stop.phase is Phase.ON_EXIT:
+            self._moments["on_exit"].abandon()
+
+    def plan(self, now: float, broken: Exit | None) -> Iterator[Action]:
+        """Go down as far as possible; ``broken`` is the status of a master that could not go on."""
         stop = self.stop
         if stop.firmness is Firmness.FORCE and stop.phase in BEFORE_KILL:
             yield from self._force(now)
@@ -91,9 +97,9 @@ class Descent:
                 return
             self._remind_at = None
             yield self._enter(Phase.KILL, now)
-        yield from self._after_the_deadline(now, broken=broken)
+        yield from self._after_the_deadline(now, broken)
 
-    def _after_the_deadline(self, now: float, *, broken: bool) -> Iterator[Action]:
+    def _after_the_deadline(self, now: float, broken: Exit | None) -> Iterator[Action]:
         stop = self.stop
         if stop.phase is Phase.KILL:
             yield from self._give_up(now, over=self.empty)
@@ -113,7 +119,7 @@ class Descent:
             if not moment.done:
                 return
             yield self._enter(Phase.DONE, now)
-            status = stop.status(broken=broken)
+            status = stop.status(broken)
             yield Note("stop.report", None, stop.report(now, status))
             yield Finish(status)
 

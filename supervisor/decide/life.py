@@ -23,7 +23,7 @@ from supervisor.decide.descent import HELPER_SECONDS, Descent
 from supervisor.decide.moment import Moment
 from supervisor.decide.pool import Pool
 from supervisor.decide.stopping import Firmness, Stopping
-from supervisor.exits import End
+from supervisor.exits import End, Exit
 from supervisor.settings import Settings
 
 IMPORT_SECONDS = 30.0  # for importing the modules of the master's hooks
@@ -43,7 +43,7 @@ class Life:
         self.moments["import"] = Moment("import", IMPORT_SECONDS, count=1)
         self.descent: Descent | None = None
         self.quiet = self.was_ready = False
-        self.broken = False  # the master itself cannot go on
+        self.broken: Exit | None = None  # the status of a master that cannot go on
         self._whose: dict[int, Pool] = {}
         self._groups: Deadlines[int] = Deadlines()  # what outlived its worker
         self._news: list[Action] = []
@@ -88,8 +88,13 @@ class Life:
 
     # -- wishes ----------------------------------------------------------------
 
-    def ask(self, firmness: Firmness, reason: str, now: float) -> None:
-        """A stop was asked for; a firmer one changes how the present one ends."""
+    def ask(self, firmness: Firmness, reason: str, now: float, by: str | None = None) -> None:
+        """A stop was asked for; a firmer one changes how the present one ends.
+
+        ``reason`` is a signal's name, also where a command means the same; ``by`` then says so.
+        """
+        if self.descent and firmness is Firmness.FORCE:
+            self.descent.hurry()
         if self.descent is None:
             seconds = self.settings.stop_timeout
             stop = Stopping(firmness, reason, now, now + seconds, now + seconds / 2, phase_began=now)
@@ -101,15 +106,15 @@ class Life:
             self._news.append(Note("signal.ignored", None, {"signal": reason, "reason": "already stopping"}))
             return
         left = max(0.0, self.descent.stop.deadline - now)
-        self._news.append(Note("master.stopping", None, {"reason": reason, "seconds": left}))
+        self._news.append(Note("master.stopping", None, {"reason": reason, "by": by, "seconds": left}))
 
     def interrupt(self, reason: str, now: float) -> None:
         """INT: a stop; when one goes on already, force it."""
         self.ask(Firmness.FORCE if self.descent else Firmness.STOP, reason, now)
 
-    def fail(self, reason: str, now: float) -> None:
-        """The master itself cannot go on: leave in order, with status 1."""
-        self.broken = True
+    def fail(self, reason: str, now: float, status: Exit = Exit.FAILED) -> None:
+        """The master itself cannot go on: leave in order, with this status."""
+        self.broken = status if self.broken is None else self.broken
         if self.descent is None:
             self.ask(Firmness.STOP, reason, now)
 
@@ -159,7 +164,7 @@ class Life:
         """What to do now.  Asked again at the same time, it has nothing to add."""
         facts = [action for pool in self.pools.values() for action in pool.news()]
         rise = [] if self.descent else list(self._rise(now))
-        descent = list(self.descent.plan(now, broken=self.broken)) if self.descent else []
+        descent = list(self.descent.plan(now, self.broken)) if self.descent else []
         in_order = reversed(self.pools.values()) if self.descent else self.pools.values()
         pools = [action for pool in in_order for action in self._plan_pool(pool, now)]
         groups = [KillGroup(group) for group in self._groups.due(now)]
@@ -197,6 +202,7 @@ class Life:
     def _abort(self, moment: str, error: str, now: float) -> None:
         """Nothing was built up, so nothing is to be taken down: the other hooks do not run."""
         self._news.append(Note("start.aborted", None, {"reason": f"{moment}: {error}"}))
-        self.fail(f"{moment} failed", now)
+        # A hook that cannot be imported is a mistake in the configuration; one that raises may be bad luck.
+        self.fail(f"{moment} failed", now, Exit.USAGE if moment == "import" else Exit.FAILED)
         for name in ("on_stop", "on_exit"):
             self.moments[name].abandon()

@@ -21,6 +21,7 @@ class Moment:
     count: int = 0
     next: int = 0
     until: float | None = None  # when the hook that runs now is left behind
+    since: float = 0.0  # when it began
     fatal: bool = False  # one that fails is the last one to run
     skipped: bool = False  # none begins any more, though the count may be learnt later
     failed: str | None = None
@@ -61,10 +62,10 @@ class Moment:
         if self.until is not None and now >= self.until:
             self.until = None
             self.failed = "it did not return in time" if self.failed is None else self.failed
-            yield Note(
-                "hook.timeout", None, {"hook": self.name, "index": self.next - 1, "seconds": self.timeout}
-            )
+            seconds = round(now - self.since, 3)
+            yield Note("hook.timeout", None, {"hook": self.name, "index": self.next - 1, "seconds": seconds})
         if self.until is None and self._left and (latest is None or now < latest):
             self.until = now + self.timeout if latest is None else min(now + self.timeout, latest)
+            self.since = now
             self.next += 1
             yield Run(self.name, self.next - 1)

@@ -8,9 +8,11 @@ from supervisor.decide.worker import Worker
 from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End, explain
 
 
-def obituary(worker: Worker, end: End, verdict: Verdict, delay: float | None, now: float) -> Note:
-    """``worker.exited`` where it was planned or asked for, else ``worker.failed``."""
-    asked = worker.asked_at is not None
+def obituary(
+    worker: Worker, end: End, verdict: Verdict, delay: float | None, now: float, *, stopping: bool
+) -> Note:
+    """``worker.exited`` where it was planned, asked for or forced, else ``worker.failed``."""
+    asked = worker.asked_at is not None or (stopping and worker.killed is not None)
     willing = end.code in (WORKER_DONE, WORKER_REPLACE)
     planned = willing and (asked or verdict is not Verdict.FAILURE)
     fields = {

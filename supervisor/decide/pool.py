@@ -113,7 +113,7 @@ class Pool:
         finished = verdict is Verdict.FINISHED
         self.slots.vacated(worker.slot, finished=finished, retry_at=now + delay if delay else None)
         again = None if finished or self.holding or self.parked else delay
-        self._news.append(obituary(worker, end, verdict, again, now))
+        self._news.append(obituary(worker, end, verdict, again, now, stopping=self.holding))
 
     # -- facts about all of them -----------------------------------------------
 

@@ -92,10 +92,10 @@ class Stopping:
         """Work was cut: somebody had to be SIGKILLed."""
         return self.stuck or any(f.killed for f in self.farewells.values())
 
-    def status(self, *, broken: bool) -> int:
-        """The exit status; ``broken`` when the master itself failed."""
-        if broken:
-            return Exit.FAILED
+    def status(self, broken: Exit | None) -> int:
+        """The exit status; ``broken`` is that of a master that could not go on."""
+        if broken is not None:
+            return broken
         match self.firmness:
             case Firmness.FORCE:
                 return Exit.CUT

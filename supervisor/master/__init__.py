@@ -130,7 +130,7 @@ class Master:
 
     def _broke(self, trace: str) -> None:
         self.tell("master.error", traceback=trace)
-        if self.life.broken:  # a second time: nothing here can be trusted any more
+        if self.life.broken is not None:  # a second time: nothing here can be trusted any more
             self.hands.status = Exit.FAILED
             self.hands.kill_everybody()
         self.life.fail("internal error", self.loop.now())

@@ -115,8 +115,8 @@ class Hands:
         if others and not self._warned_of_threads:
             self._warned_of_threads = True
             warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
-            reason = f"forking beside {len(others)} other threads ({', '.join(others)}): a worker may inherit a lock"
-            self._voice.tell("master.warning", reason=reason)
+            beside = f"forking beside {len(others)} other threads ({', '.join(others)})"
+            self._voice.tell("master.warning", reason=f"{beside}: a worker may inherit a lock")
 
     def _birth(self, start: actions.Start) -> Birth:
         return Birth(
@@ -152,7 +152,7 @@ class Hands:
 
     def _sweep(self, number: signal.Signals) -> None:
         if has_children():
-            left = self._children.adopted()
+            left = self._children.bury_adopted()
             for pid in left:
                 send(pid, number)
                 send(pid, signal.SIGCONT)

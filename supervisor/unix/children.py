@@ -126,6 +126,16 @@ class Children:
         """The pids of children that nobody here forked.  Costly: for the rare case."""
         return [pid for pid in process.children() if pid not in self._by_pid]
 
+    def bury_adopted(self) -> list[int]:
+        """Reap those that are dead, also what hooks began and never waited for; the pids of the others."""
+        left = []
+        for pid in self.adopted():
+            if process.ended(pid) is None:
+                left.append(pid)
+            else:
+                process.reap(pid)
+        return left
+
     def kill_group(self, pgid: int) -> int:
         """SIGKILL what is left of a dead child's group; return how many were found.
 

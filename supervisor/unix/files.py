@@ -7,6 +7,7 @@ folders that others may write to.  Knows nothing of what is kept there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -24,12 +25,15 @@ def open_standard() -> None:
 
 
 def make_folder(path: str) -> None:
-    """Have a folder, made 0700 if it is not there; it must be safe to keep sockets in."""
+    """Have a folder, made 0700 if only it is not there; it must be safe to keep sockets in."""
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, mode=0o700)
         found = os.stat(path)
-    except OSError as error:
+    except OSError as error:  # its own parent is not made: a typo must not become a tree of folders
         raise StartError(f"cannot make the folder {path}: {error.strerror}; give another one") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise StartError(f"{path} is no folder: give another one")
     if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
         raise StartError(f"{path} may be written by everyone: chmod o-w {path}, or give another folder")
     if path.startswith("/tmp/supervisord-lite-") and (found.st_uid != os.getuid() or os.path.islink(path)):  # noqa: S108  # the last default of the contract, checked here
@@ -61,7 +65,8 @@ class Pidfile:
         try:
             fd = os.open(self.path, flags, 0o644)
         except OSError as error:
-            raise StartError(f"cannot open the pidfile {self.path}: {error.strerror}") from error
+            why = "it is a symlink" if error.errno == errno.ELOOP else error.strerror
+            raise StartError(f"cannot open the pidfile {self.path}: {why}; give another one") from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise StartError(f"the pidfile {self.path} is no regular file: remove it, or give another path")

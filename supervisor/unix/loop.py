@@ -2,8 +2,8 @@
 
 Knows epoll(7) and the signal wakeup fd; knows nothing of workers or requests.
 A handler only notes the number of its signal, and the byte that Python's C
-handler writes to the wakeup socket ends the wait.  The bytes tell the order and
-no more: the socket may be full (100,000 signals at once), the notes never are.
+handler writes to the wakeup socket ends the wait.  The bytes themselves say
+little: the socket may be full (100,000 signals at once), the notes never are.
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ class Loop:
                 seen.append(Seen(kind, key, fd, events))
         # Taken after the drain: a signal that comes between the two has left its byte behind.
         noted, self._noted = self._noted, []
-        # Python calls handlers by number, so CONT (18) before the TSTP (20) it followed.  The bytes are in
-        # the order of delivery; a signal whose byte is not among them came later.
-        noted.sort(key=lambda number: order.rfind(number) if number in order else len(order))
+        _keep_the_last(noted, order)
         return [Seen("signal", number, -1, 0) for number in noted] + seen
 
     def _drain(self) -> bytes:
@@ -120,6 +118,18 @@ class Loop:
         self._epoll.close()
         self._woken.close()
         self._wake.close()
+
+
+def _keep_the_last(noted: list[int], order: bytes) -> None:
+    """Of TSTP and CONT the last one counts, but Python calls the handlers by number, CONT first.
+
+    The bytes of these two are in the order of delivery, as each takes the other away while that is
+    pending (signal(7)).  Those of others are not: what is delivered at once is handled backwards.
+    """
+    pair = (signal.SIGTSTP, signal.SIGCONT)
+    if all(number in noted for number in pair):
+        # A byte that is not there yet came after the others.
+        noted.remove(min(pair, key=lambda number: order.rfind(number) if number in order else len(order)))
 
 
 def close_inherited(keep: Iterable[int]) -> None:

@@ -12,8 +12,11 @@ import array
 import contextlib
 import os
 import socket
+import stat
 import struct
 from collections.abc import Iterator, Mapping
+
+from supervisor.errors import StartError
 
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
 MOST_FDS = 16
@@ -27,8 +30,7 @@ class Receiver:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # ours: the caller holds the lock beside it
+        _clear(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.socket.setblocking(False)
@@ -71,6 +73,19 @@ class Receiver:
         self.socket.close()
         with contextlib.suppress(OSError):
             os.unlink(self.path)
+
+
+def _clear(path: str) -> None:
+    """Remove a stale socket; the caller holds the control socket beside it, so nobody serves it."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (0, os.geteuid()):
+        raise StartError(
+            f"{path} is in the way, and is no socket of ours: move it away, or set another [master] socket"
+        )
+    os.unlink(path)
 
 
 def _close_all(content: bytes) -> None:

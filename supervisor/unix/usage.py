@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+OURS = os.path.join("supervisor", "child", "")
 STACKS = "supervisor-stacks"  # the name of the memory file a worker writes its stacks to
 # Not SIGABRT: a process does not outlive it, and what it wrote would be gone before it is read.
 DUMP_SIGNAL = signal.SIGRTMAX - 1
@@ -43,10 +44,18 @@ def stacks(pid: int, most: int = 32768) -> str:
     """The Python stacks that a worker wrote, or what the kernel can say about why it did not."""
     text = _written(pid, most)
     if text:
-        return text
+        return "\n\n".join(filter(None, map(_own, text.split("\n\n"))))
     with contextlib.suppress(OSError, IndexError):
         return f"it wrote no stacks; its process state is {_stat(pid)[0]} (T stopped, D waits for the kernel)"
     return "it wrote no stacks"
+
+
+def _own(stack: str) -> str:
+    """One thread's stack without the frames below the program's: those of the supervisor's own start."""
+    head, *frames = stack.split("\n")
+    ours = [n for n, frame in enumerate(frames) if OURS in frame]
+    kept = frames[: ours[0]] if ours else frames
+    return "\n".join([head, *kept]) if kept else ""
 
 
 def _written(pid: int, most: int) -> str:

@@ -36,10 +36,12 @@ def test_an_exception_in_the_loop_ends_in_an_ordered_stop(program: Start, error:
             Life.hush = hush
 
         def run(worker):
+            print("at work", flush=True)
             worker.wait()
             print(worker.id, "drained", flush=True)
     """
     one = program(app, CONFIG).ready()
+    one.wait_until(lambda: one.noise.count("at work") == 2)
     one.tracebacks_expected = True
     one.signal(signal.SIGTSTP)
     one.wait(1)

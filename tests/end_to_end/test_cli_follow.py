@@ -38,7 +38,7 @@ def test_status_fits_80_columns_without_colour_and_cannot_steer_the_terminal(sta
         "reason": "SIGKILL, not sent by supervisord-lite",
         "at": None,
     }
-    gone = worker("web.2", "backoff", pid=None, restarts=3, last_exit=failed, retry_in=2.0)
+    gone = worker("web.2", "backoff", pid=None, restarts=3, last_exit=failed, status="starts again in 2.0 s")
     stage.status["pools"]["web"]["workers"].append(gone)
     done = on(stage, "status")
     assert done.returncode == 0

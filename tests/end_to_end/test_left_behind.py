@@ -166,6 +166,7 @@ def test_descriptors_and_threads_stay_constant_over_replacements(program: Start)
 DRAINS = """
     import time
     def run(worker):
+        print("at work", flush=True)
         worker.wait()
         print(worker.id, "drained", flush=True)
     def deaf(worker):
@@ -178,6 +179,7 @@ DRAINS = """
 def test_workers_drain_when_their_master_is_killed(program: Start) -> None:
     """kill -9 of the master: its workers get TERM at once and finish what they do."""
     one = program(DRAINS, ONE + "workers = 3\n").ready()
+    one.wait_until(lambda: one.noise.count("at work") == 3)
     one.signal(signal.SIGKILL)
     one.wait(-signal.SIGKILL)
     assert one.orphans_end(timeout=10) == {"a.0": 0, "a.1": 0, "a.2": 0}

@@ -144,9 +144,11 @@ def test_kills_neither_lose_a_job_nor_leave_half_of_one(shop: Shop) -> None:
         for name in victims:
             one.wait_for("worker.failed", since=mark, worker=name, signal="SIGKILL")
             one.wait_for("worker.ready", since=mark, worker=name)
+    orphans = [one.worker(f"checksum.{slot}") for slot in range(4)]
     one.signal(signal.SIGKILL)
     one.wait(128 + signal.SIGKILL)
-    one = shop.open()
+    one = shop.open()  # while the orphans may still be at work
+    assert [os.waitpid(pid, 0)[1] for pid in orphans] == [0] * 4
     shop.wait_for(JOBS, one)
     one.signal(signal.SIGTERM)
     one.wait(0)

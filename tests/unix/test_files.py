@@ -149,7 +149,7 @@ def test_folders_that_are_not_safe_are_refused(tmp_path: Path) -> None:
     make_folder(str(tmp_path))
     tmp_path.chmod(0o700)
     (tmp_path / "file").touch()
-    with pytest.raises(StartError, match="File exists"):
+    with pytest.raises(StartError, match="is no folder"):
         make_folder(str(tmp_path / "file"))
 
 
