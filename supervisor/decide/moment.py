@@ -60,9 +60,8 @@ class Moment:
         if self.until is not None and latest is not None:
             self.until = min(self.until, latest)
         if self.until is not None and now >= self.until:
-            self.until = None
+            seconds, self.until = round(self.until - self.since, 3), None  # less than its timeout near a deadline
             self.failed = "it did not return in time" if self.failed is None else self.failed
-            seconds = round(now - self.since, 3)
             yield Note("hook.timeout", None, {"hook": self.name, "index": self.next - 1, "seconds": seconds})
         if self.until is None and self._left and (latest is None or now < latest):
             self.until = now + self.timeout if latest is None else min(now + self.timeout, latest)

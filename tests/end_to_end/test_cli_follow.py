@@ -50,7 +50,7 @@ def test_status_fits_80_columns_without_colour_and_cannot_steer_the_terminal(sta
         "2 of 2 ready",
         "24 MiB",
         "2 in flight",
-        "again in 2.0s",
+        "starts again in 2.0 s",
         "not sent by",
     ):
         assert words in done.stdout

@@ -123,7 +123,7 @@ def test_two_signals_at_once(program: Start, gate: Gate, pair: tuple[str, str]) 
     if status is None:
         one.signal(signal.SIGTERM)
     gate.open()
-    assert one.wait() in AT_ONCE.get(pair, {status or 0})
+    assert one.wait() in AT_ONCE.get(pair, {status or 0}), one.log()
     check_one_stop(one, pair)
     gate.close()
 
