@@ -137,8 +137,6 @@ def _settle(settings: Settings) -> dict[str, str]:
 
     What the service manager meant for this process alone is taken out of it.
     """
-    import setproctitle
-
     master, environ = settings.master, dict(os.environ)
     try:
         os.chdir(master.working_dir)
@@ -150,9 +148,9 @@ def _settle(settings: Settings) -> dict[str, str]:
     sys.path[:0] = master.pythonpath
     for name in MASTERS_OWN:
         os.environ.pop(name, None)
+    os.environ["SUPERVISOR_NAME"] = master.name  # here: the first change copies the whole environment
     _read_nothing()
     importlib.util.find_spec("no_such_module")  # lists the folders of sys.path, so that no worker has to
-    setproctitle.setproctitle(f"{master.name}: master ({settings.file})")
     return environ
 
 

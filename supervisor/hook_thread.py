@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from supervisor import hooks
 from supervisor.hooks import MASTER_MOMENTS, Hooks
 from supervisor.settings import Settings
+
+if TYPE_CHECKING:
+    from threading import Thread
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class HookThread:
         self._settings = settings
         self._hooks = Hooks()
         self._results: deque[Ended] = deque()
-        self._leaving: deque[threading.Thread] = deque()  # threads whose hook has ended
+        self._leaving: deque[Thread] = deque()  # threads whose hook has ended
 
     def counts(self) -> dict[str, int]:
         """How many hooks there are for each moment."""
@@ -83,6 +86,9 @@ class HookThread:
 
     def others(self) -> list[str]:
         """The names of the threads beside the loop: of hung hooks, or begun by hooks."""
+        threading = sys.modules.get("threading")
+        if threading is None:
+            return []
         return [t.name for t in threading.enumerate() if t is not threading.main_thread()]
 
     def _has_any(self) -> bool:
@@ -97,10 +103,14 @@ class HookThread:
         self.brought = frozenset(sys.modules) - before
 
     def _begin(self, work: Callable[[], Ended]) -> None:
+        import threading  # only a master with hooks: it makes every fork dearer
+
         threading.Thread(target=self._work, args=(work,), name="hook", daemon=True).start()
 
     def _work(self, work: Callable[[], Ended]) -> None:
         ended = work()
+        import threading
+
         self._leaving.append(threading.current_thread())
         self._end(ended)
 

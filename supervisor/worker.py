@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import select
-import threading
 import time
+from _thread import RLock  # `threading` makes every fork of the master dearer: it is left out until needed
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -60,7 +60,7 @@ class Worker:
         self._watchdog = watchdog
         self._beat_due = 0.0
         self._job = _Job(self)
-        self._lock = threading.RLock()  # a signal handler of the program's may come back in
+        self._lock = RLock()  # a signal handler of the program's may come back in
         self._unready = False  # ``ready`` was called and did not get through
         self._jobs = self._in_flight = 0
         self._text: str | None = None

@@ -12,17 +12,17 @@ are found.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import select
 import signal
-import socket
-import threading
 import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from enum import Enum
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from supervisor.child.link import MasterLink
 from supervisor.child.offspring import disown
@@ -30,6 +30,9 @@ from supervisor.exits import WORKER_DONE, WORKER_REPLACE
 from supervisor.unix.process import open_pidfd
 from supervisor.unix.signals import handle
 from supervisor.worker import Worker
+
+if TYPE_CHECKING:
+    from threading import Thread
 
 HEARD = (
     signal.SIGTERM,
@@ -71,22 +74,15 @@ class Attendant:
         """``run_hooks`` is called in a thread of its own, for a moment of `wants`."""
         self._master, self._stop_timeout, self._run_hooks = master, stop_timeout, run_hooks
         self.wants: Container[str] = ()  # moments that have hooks: where there are none, no thread is made
-        self._woken, self._wake = socket.socketpair()
-        self._woken.setblocking(False)
-        self._wake.setblocking(False)
-        self._lock = threading.Lock()  # the phase and the stop are changed under it
+        self._woken, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # a byte into it wakes the thread
+        self._lock = _thread.allocate_lock()  # the phase and the stop are changed under it
         self._phase = Phase.BOOTING
-        self._stop_hooks: threading.Thread | None = None
+        self._stop_hooks: Thread | None = None
         self._unsent: dict[str, object] = {}
         self._tell_at: float | None = None
         self._told_at = 0.0
         self._guard: Guard | None = None
         self._die_at: float | None = None
-
-    @property
-    def wake_fd(self) -> int:
-        """Where a byte wakes this thread."""
-        return self._wake.fileno()
 
     def listen(self) -> None:
         """Install the handlers; to be called in the main thread, signals still blocked."""
@@ -116,7 +112,8 @@ class Attendant:
         """Start the thread."""
         self._worker, self._link = worker, link
         disown(self._pass_on, HEARD)
-        threading.Thread(target=self._run, name="supervisor-attendant", daemon=True).start()
+        # Not threading.Thread: its start waits for the new thread, and its bookkeeping copies pages.
+        _thread.start_new_thread(self._run, ())
 
     # -- called by the main thread ---------------------------------------------
 
@@ -174,7 +171,7 @@ class Attendant:
 
     def _heard(self) -> bytes:
         with contextlib.suppress(BlockingIOError):
-            return self._woken.recv(4096)
+            return os.read(self._woken, 4096)
         return b""
 
     def _answer(self, number: int) -> None:
@@ -216,9 +213,11 @@ class Attendant:
             self._worker.quiet = True
             self._spawn("on_worker_quiet")
 
-    def _spawn(self, moment: str) -> threading.Thread | None:
+    def _spawn(self, moment: str) -> Thread | None:
         if moment not in self.wants:
             return None
+        import threading  # the main thread has done so already, see `callable.live`
+
         thread = threading.Thread(target=self._run_hooks, args=(moment,), name=moment, daemon=True)
         try:
             thread.start()

@@ -15,11 +15,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.machinery import ExtensionFileLoader
 
-import setproctitle
-
 from supervisor.settings import MasterSettings, PoolSettings
 from supervisor.unix.loop import close_inherited
 from supervisor.unix.prctl import DEATH_SIGNAL, set_parent_death_signal
+from supervisor.unix.title import Title
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Birth:
     notify_path: str
     notify_fd: int
     nofile: tuple[int, int]  # RLIMIT_NOFILE as the master found it
+    title: Title
     foreign: frozenset[str]  # modules that only the master's hooks brought in
 
     @property
@@ -49,8 +49,9 @@ def settle(birth: Birth) -> None:
     os.setsid()  # own session and group: no terminal signal, and the group can be ended whole
     resource.setrlimit(resource.RLIMIT_NOFILE, birth.nofile)
     set_parent_death_signal(DEATH_SIGNAL, birth.parent)
-    os.environ.update(environment(birth))
-    setproctitle.setproctitle(f"{birth.master.name}: {birth.worker}")
+    for name, value in environment(birth).items():
+        os.environ[name] = value
+    birth.title.set(f"{birth.master.name}: {birth.worker}", birth.worker)
     forget_modules(birth.foreign)
 
 

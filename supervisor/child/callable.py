@@ -14,7 +14,7 @@ import importlib
 import inspect
 import os
 import signal
-import threading
+import sys
 import time
 import traceback
 from collections.abc import Callable, Coroutine
@@ -60,6 +60,8 @@ def live(birth: Birth, sender: Any, hook_settings: HookSettings, tell: Tell) -> 
     if target is None:
         return WORKER_FAILED
     life.attendant.wants = frozenset(moment for moment in WORKER_MOMENTS if life.hooks.at(moment))
+    if life.attendant.wants:
+        import threading  # noqa: F401  # here first: it takes the thread that imports it for the main one
     life.attendant.begin()
     status = _work(life, target) if _started(life) else WORKER_FAILED
     return _take_leave(life, status)
@@ -123,6 +125,8 @@ def _collect_hooks(life: Life, settings: HookSettings, module: str) -> None:
 
 def run_apart(life: Life, moment: str) -> None:
     """Each hook in a thread of its own; one that hangs is left behind there."""
+    import threading
+
     seconds = life.birth.master.hook_timeout
     for hook in life.hooks.at(moment):
         thread = threading.Thread(target=_call, args=(life, hook), name=moment, daemon=True)
@@ -226,7 +230,8 @@ def _work(life: Life, target: Callable[..., object]) -> int:
 
 def _wait_for_threads() -> None:
     """As the interpreter does at its end: for executors and for threads that are no daemons."""
-    threading._shutdown()  # type: ignore[attr-defined]  # multiprocessing calls it for the same reason
+    if threading := sys.modules.get("threading"):
+        threading._shutdown()  # multiprocessing calls it for the same reason
 
 
 def _say_ready(life: Life) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+from _thread import _local
 from collections.abc import Callable, Iterable
 
 from supervisor.unix.signals import block_signals, set_mask
@@ -22,7 +22,7 @@ USUAL = {signal.SIGINT: signal.default_int_handler}  # of a Python program; else
 
 def disown(handler: Callable[..., None], numbers: Iterable[int]) -> None:
     """From now on a forked process has the usual dispositions, where ``handler`` still stands."""
-    mask = threading.local()  # threads may fork at the same time
+    mask = _local()  # threads may fork at the same time
 
     def before() -> None:
         mask.before = block_signals()  # none may come while the child has our wakeup fd

@@ -60,7 +60,10 @@ class Moment:
         if self.until is not None and latest is not None:
             self.until = min(self.until, latest)
         if self.until is not None and now >= self.until:
-            seconds, self.until = round(self.until - self.since, 3), None  # less than its timeout near a deadline
+            seconds, self.until = (
+                round(self.until - self.since, 3),
+                None,
+            )  # less than its timeout near a deadline
             self.failed = "it did not return in time" if self.failed is None else self.failed
             yield Note("hook.timeout", None, {"hook": self.name, "index": self.next - 1, "seconds": seconds})
         if self.until is None and self._left and (latest is None or now < latest):

@@ -21,6 +21,7 @@ from supervisor.exits import End
 from supervisor.hook_thread import HookThread, MasterContext
 from supervisor.master.voice import Voice
 from supervisor.settings import Settings
+from supervisor.unix import title
 from supervisor.unix.children import Children
 from supervisor.unix.notify import Receiver
 from supervisor.unix.process import has_children, send
@@ -48,6 +49,8 @@ class Hands:
         self.facts: list[Fact] = []  # what actions brought about, for the next turn
         self._settings, self._life, self._children = settings, life, children
         self._hooks, self._voice, self._nofile = hooks, voice, nofile
+        self._title = title.find()
+        self._title.set(f"{settings.master.name}: master ({settings.file})", settings.master.name)
         self._notify_path, self._sender = notify.path, notify.sender()
 
     def do(self, action: Action) -> None:  # noqa: C901  # the one place where every action has its case
@@ -128,6 +131,7 @@ class Hands:
             notify_path=self._notify_path,
             notify_fd=self._sender.fileno(),
             nofile=self._nofile,
+            title=self._title,
             foreign=self.foreign,
         )
 

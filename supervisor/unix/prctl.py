@@ -12,8 +12,12 @@ import os
 import signal
 
 PR_SET_PDEATHSIG = 1
+PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
-_libc = ctypes.CDLL(None)  # once, so that it need not be looked up in every worker
+# Prepared once, so that it need not be looked up in every worker.
+_call = ctypes.CDLL(None).prctl
+_name = ctypes.create_string_buffer(16)
+_call.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 
 def set_parent_death_signal(number: int, parent: int) -> bool:
@@ -33,8 +37,14 @@ def become_subreaper() -> bool:
     return _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def set_name(name: bytes) -> None:
+    """The name of this process in ``top``: at most 15 bytes."""
+    _name.value = name
+    _prctl(PR_SET_NAME, ctypes.addressof(_name))
+
+
 def _prctl(option: int, argument: int) -> bool:
-    return int(_libc.prctl(option, ctypes.c_ulong(argument), 0, 0, 0)) == 0
+    return int(_call(option, argument, 0, 0, 0)) == 0
 
 
 DEATH_SIGNAL = signal.SIGTERM  # SIGKILL would cut the work; a worker sees to its own end, see child/attendant

@@ -37,13 +37,20 @@ def check_stopped(one: Program, *, told: int | None = None) -> None:
 DELAYS = [*range(0, 200, 5), *range(200, 401, 20), 20_000]  # milliseconds, or until it is ready
 
 
-def ended_before_it_began(one: Program, number: int) -> bool:
-    """The signal's default action ended it, or, until `main` is entered, Python's own answer to SIGINT."""
+def pythons_own(one: Program) -> bool:
+    """Until `main` gives it back, SIGINT is Python's to answer: with a traceback, or not at all."""
     text = "\n".join(one.noise)
-    entered = re.search(r"supervisor/cli/.*in main", text)
-    pythons_own = number == signal.SIGINT and "KeyboardInterrupt" in text and not entered
-    one.tracebacks_expected = pythons_own
-    return pythons_own or one.process.returncode == -number
+    one.tracebacks_expected = "KeyboardInterrupt" in text and not re.search(
+        r"supervisor/(cli/run|boot)", text
+    )
+    return one.tracebacks_expected
+
+
+def interrupt_again_if_lost(one: Program) -> None:
+    """Python raises KeyboardInterrupt also where exceptions are ignored: then it is gone."""
+    one.read_until(lambda: one.find("master.stopping") or (one.find("master.ready") and one.noise))
+    if pythons_own(one) and one.find("master.ready"):
+        one.process.send_signal(signal.SIGINT)
 
 
 def check_nothing_was_made(one: Program) -> None:
@@ -59,8 +66,10 @@ def test_a_stop_at_any_moment_of_the_boot(program: Start, number: int) -> None:
         one = program(WAITS, TWO)
         one.read_until(lambda one=one: one.find("master.ready"), timeout=delay / 1000)
         one.process.send_signal(number)
-        one.wait()
-        if ended_before_it_began(one, number):
+        if number == signal.SIGINT:
+            interrupt_again_if_lost(one)
+        code = one.wait()
+        if code == -number or (code == 1 and pythons_own(one)):
             check_nothing_was_made(one)
         else:
             check_stopped(one)
