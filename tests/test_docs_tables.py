@@ -21,6 +21,7 @@ from supervisor.decide.restarts import judge
 from supervisor.decide.stopping import Firmness, Phase
 from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE, End, Exit
 from supervisor.hooks import MASTER_MOMENTS, WORKER_MOMENTS
+from supervisor.unix.title import Title
 from supervisor.worker import Worker
 
 SIGNALS_PAGE = "docs/signals-and-exits.md"
@@ -96,7 +97,9 @@ def test_the_hooks() -> None:
 def test_the_environment_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     found = settings('[pools.a]\ntarget = "app:run"\nwatchdog = "30s"\n')
-    birth = Birth(found.master, found.pools["a"], 0, 1, 1, "/run/x.notify", 3, (1, 1), frozenset())
+    birth = Birth(
+        found.master, found.pools["a"], 0, 1, 1, "/run/x.notify", 3, (1, 1), Title(0, 0), frozenset()
+    )
     assert column("README.md", "Files and environment", 1) == list(environment(birth))
 
 

@@ -146,9 +146,12 @@ class Attendant:
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
-        master = self._see_master()
+        # Its death is told here also to a program that took our TERM handler away.
+        master = open_pidfd(self._master)
         if master is not None:
             poll.register(master, select.POLLIN)
+        if self.orphaned:  # it died before there was a descriptor to tell it
+            self._stop("stop")
         while True:
             if master in [fd for fd, _ in poll.poll(self._timeout())]:
                 poll.unregister(master)
@@ -156,11 +159,6 @@ class Attendant:
             for number in self._heard():
                 self._answer(number)
             self._on_time(time.monotonic())
-
-    def _see_master(self) -> int | None:
-        """A descriptor that tells its death, also to a program that took our TERM handler away."""
-        fd = open_pidfd(self._master)
-        return None if self.orphaned else fd
 
     def _timeout(self) -> float | None:
         """Milliseconds until something is due; None to sleep until a byte comes."""

@@ -85,13 +85,9 @@ class Hands:
                 self._children.kill(worker)
 
     def look_whether_alone(self) -> None:
-        """In the phase that waits for it: is there no child of any kind left?"""
+        """In the phase that waits for it: is neither a worker nor a helper left?"""
         stop = self._life.stop
-        if not stop or stop.phase is not Phase.HELPERS:
-            return
-        if has_children():
-            self._children.reap_left()
-        if not has_children():
+        if stop and stop.phase is Phase.HELPERS and self._children.alone():
             self.facts.append(self._life.alone)
 
     # -- starting ------------------------------------------------------------------
@@ -105,8 +101,8 @@ class Hands:
         self._warn_of_threads()
         try:
             pid = self._children.fork(id, partial(live, birth, self._sender, self._settings.hooks, tell))
-        except OSError as error:
-            end = End(error=f"cannot fork: {error.strerror}")
+        except (OSError, MemoryError) as error:
+            end = End(error=f"cannot fork: {getattr(error, 'strerror', None) or 'no memory'}")
             self.facts.append(lambda: self._life.exited(id, end, self._children.now()))
         else:
             self.facts.append(lambda: pool.started(id, pid))
@@ -156,7 +152,7 @@ class Hands:
 
     def _sweep(self, number: signal.Signals) -> None:
         if has_children():
-            left = self._children.bury_adopted()
+            left = self._children.helpers()
             for pid in left:
                 send(pid, number)
                 send(pid, signal.SIGCONT)

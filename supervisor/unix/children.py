@@ -118,23 +118,29 @@ class Children:
         """See `process.reap_adopted`."""
         return process.reap_adopted(self._by_pid)
 
-    def reap_left(self) -> None:
-        """See `process.reap_left`."""
-        process.reap_left(self._by_pid)
-
     def adopted(self) -> list[int]:
         """The pids of children that nobody here forked.  Costly: for the rare case."""
         return [pid for pid in process.children() if pid not in self._by_pid]
 
-    def bury_adopted(self) -> list[int]:
-        """Reap those that are dead, also what hooks began and never waited for; the pids of the others."""
+    def helpers(self) -> list[int]:
+        """The pids of living processes that outlived their worker; the dead ones are reaped.
+
+        What a hook of the master's began is in the master's own session and none
+        of them: it may be needed until ``on_exit``, and a Popen may wait for it.
+        """
         left = []
         for pid in self.adopted():
+            if process.in_own_session(pid):
+                continue
             if process.ended(pid) is None:
                 left.append(pid)
             else:
                 process.reap(pid)
         return left
+
+    def alone(self) -> bool:
+        """Neither a worker nor a helper is left."""
+        return not process.has_children() or not (self._by_pid or self.helpers())
 
     def kill_group(self, pgid: int) -> int:
         """SIGKILL what is left of a dead child's group; return how many were found.

@@ -151,23 +151,34 @@ def _reap_behind(known: Container[int]) -> Iterator[int]:
                 yield pid
 
 
-def reap_left(known: Container[int]) -> None:
-    """Reap every zombie that nobody here forked, also those of hooks: when nobody will wait for them."""
-    for pid in children():
-        with contextlib.suppress(ChildProcessError):
-            if pid not in known and ended(pid) not in (None, STOLEN):
-                reap(pid)
+def in_own_session(pid: int) -> bool:
+    """Whether a process that may be gone is in the session of this one."""
+    try:
+        return os.getsid(pid) == os.getsid(0)
+    except ProcessLookupError:
+        return False
 
 
 def end(pid: int, seconds: float = 1.0) -> None:
-    """SIGKILL a child and take it away; one that does not die of it is left to init."""
-    send(pid, signal.SIGKILL)
-    if (fd := open_pidfd(pid)) is not None:
-        poll = select.poll()  # not select(2), which ends at descriptor 1023
-        poll.register(fd, select.POLLIN)
-        poll.poll(seconds * 1000)
-        os.close(fd)
+    """TERM, and KILL if that does not help; take it away.  What survives is left to init."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        send(pid, number)
+        send(pid, signal.SIGCONT)
+        if _waited(pid, seconds):
+            break
     reap(pid)
+
+
+def _waited(pid: int, seconds: float) -> bool:
+    """Wait until a child is dead; true if it is."""
+    fd = open_pidfd(pid)
+    if fd is None:
+        return False
+    poll = select.poll()  # not select(2), which ends at descriptor 1023
+    poll.register(fd, select.POLLIN)
+    ready = poll.poll(seconds * 1000)
+    os.close(fd)
+    return bool(ready)
 
 
 def has_children() -> bool:

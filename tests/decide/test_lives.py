@@ -185,9 +185,7 @@ def patience(k: Kernel, world: World) -> float:
 def expected_status(k: Kernel, *, cut: bool) -> int:
     assert k.life.stop is not None
     if k.life.broken is not None:
-        return (
-            2 if k.report["reason"] == "import failed" or k.life.moments["import"].failed is not None else 1
-        )
+        return int(k.life.broken)
     clean_and_cut = {
         Firmness.GAVE_UP: (6, 6),
         Firmness.RESTART: (4, 5),

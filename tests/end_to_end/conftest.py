@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from program import Program, become_subreaper, check_no_child_left
+from program import Program, become_subreaper, check_no_child_left, reap_strangers
 
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """`program(app, config, ...)` starts one; at the end nothing of it may be left."""
     become_subreaper()
+    reap_strangers()
     started: list[Program] = []
 
     def start(app: str, config: str, folder: Path = tmp_path, **more: Any) -> Program:
