@@ -101,8 +101,7 @@ class Master:
 
     def _turn(self) -> None:
         now = self.loop.now()
-        for action in self.life.plan(now):
-            self.hands.do(action)
+        self.hands.carry_out(self.life.plan(now))
         self.voice.service.keep_told(now)
         if self.hands.status is None:
             self._look(self._deadline(now))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from supervisor.child.birth import Birth
@@ -53,13 +53,21 @@ class Hands:
         self._title.set(f"{settings.master.name}: master ({settings.file})", settings.master.name)
         self._notify_path, self._sender = notify.path, notify.sender()
 
-    def do(self, action: Action) -> None:  # noqa: C901  # the one place where every action has its case
-        """Carry out one action."""
+    def carry_out(self, plan: Iterable[Action]) -> None:
+        """Do everything that was planned; the forks last, and all at once."""
+        starts: list[actions.Start] = []
+        for action in plan:
+            if isinstance(action, actions.Start):
+                starts.append(action)
+            else:
+                self._do(action)
+        if starts:
+            self._start(starts)
+
+    def _do(self, action: Action) -> None:  # the one place where every action has its case
         match action:
             case Note():
                 self._voice.say(action)
-            case actions.Start():
-                self._start(action)
             case actions.Stop(worker, replace):
                 number = signal.SIGUSR2 if replace else signal.SIGTERM
                 self._signal(worker, number, signal.SIGCONT)  # a stopped (T) process must be able to leave
@@ -92,20 +100,25 @@ class Hands:
 
     # -- starting ------------------------------------------------------------------
 
-    def _start(self, start: actions.Start) -> None:
-        pool, id = self._life.pools[start.pool], start.worker
+    def _start(self, starts: Sequence[actions.Start]) -> None:
+        jobs = [(start.worker, self._worker_of(start)) for start in starts]
+        self._warn_of_threads()
+        for start, outcome in zip(starts, self._children.fork_all(jobs), strict=True):
+            self.facts.append(self._fact_of(start, outcome))
+
+    def _worker_of(self, start: actions.Start) -> Callable[[], int]:
+        """What the forked process is to run."""
         birth = self._birth(start)
         tell = self._voice.announcer.for_child(
             worker=birth.worker, pool=start.pool, generation=start.generation
         )
-        self._warn_of_threads()
-        try:
-            pid = self._children.fork(id, partial(live, birth, self._sender, self._settings.hooks, tell))
-        except (OSError, MemoryError) as error:
-            end = End(error=f"cannot fork: {getattr(error, 'strerror', None) or 'no memory'}")
-            self.facts.append(lambda: self._life.exited(id, end, self._children.now()))
-        else:
-            self.facts.append(lambda: pool.started(id, pid))
+        return partial(live, birth, self._sender, self._settings.hooks, tell)
+
+    def _fact_of(self, start: actions.Start, outcome: int | OSError) -> Fact:
+        if isinstance(outcome, int):
+            return partial(self._life.pools[start.pool].started, start.worker, outcome)
+        end = End(error=f"cannot fork: {outcome.strerror}")
+        return lambda: self._life.exited(start.worker, end, self._children.now())
 
     def _warn_of_threads(self) -> None:
         """Locks that another thread holds at a fork stay locked in the child: say so, once."""

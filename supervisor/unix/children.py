@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from supervisor.exits import End
@@ -41,16 +41,20 @@ class Children:
         """The loop's time, for facts about children."""
         return self._loop.now()
 
-    def fork(self, number: int, run: Callable[[], int]) -> int:
-        """Start a child and return its pid; OSError where the kernel refuses."""
-        pid = process.fork(run)
-        child = Child(number, pid, process.open_pidfd(pid))
-        self._by_number[number] = self._by_pid[pid] = child
+    def fork_all(self, jobs: Sequence[tuple[int, Callable[[], int]]]) -> list[int | OSError]:
+        """Start a child for each number; its pid, or why the kernel refused."""
+        outcomes = process.fork_all([run for _, run in jobs])
+        for (number, _), outcome in zip(jobs, outcomes, strict=True):
+            if isinstance(outcome, int):
+                self._know(Child(number, outcome, process.open_pidfd(outcome)))
+        return outcomes
+
+    def _know(self, child: Child) -> None:
+        self._by_number[child.number] = self._by_pid[child.pid] = child
         if child.pidfd is None:
-            self._blind[number] = child
+            self._blind[child.number] = child
         else:
-            self._loop.watch(child.pidfd, "exit", number)
-        return pid
+            self._loop.watch(child.pidfd, "exit", child.number)
 
     def pid(self, number: int) -> int | None:
         """The pid of a child that is not reaped."""

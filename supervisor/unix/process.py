@@ -12,7 +12,7 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NoReturn
 
 from supervisor.exits import WORKER_FAILED, End
@@ -22,24 +22,32 @@ ZOMBIE = os.WEXITED | os.WNOHANG | os.WNOWAIT
 STOLEN = End(error="its exit status is unknown: a hook took it, by waitpid(-1) or the like")
 
 
-def fork(run: Callable[[], int]) -> int:
-    """Run ``run`` in a new process that exits with what it returns; return its pid.
+def fork_all(runs: Iterable[Callable[[], int]]) -> list[int | OSError]:
+    """Run each in a new process that exits with what it returns; its pid, or why there is none.
 
-    All signals are blocked across the fork, so none reaches the child while it
-    still has the parent's handlers and wakeup fd.  The child begins with
-    default dispositions and everything blocked: ``run`` unblocks.
-    OSError (EAGAIN, ENOMEM) is the caller's to plan around.
+    In one tight loop: after each fork the parent copies every page that it
+    writes to, so what can be done before or after all of them is not done between.
+
+    All signals are blocked across the forks, so none reaches a child while it
+    still has the parent's handlers and wakeup fd.  A child begins with
+    default dispositions and everything blocked: its ``run`` unblocks.
+    EAGAIN and ENOMEM are the caller's to plan around.
     """
+    outcomes: list[int | OSError] = []
     mask = block_signals()
     try:
-        pid = os.fork()
-    except BaseException:
+        for run in runs:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                outcomes.append(error)
+                continue
+            if pid == 0:
+                _be_child(run)
+            outcomes.append(pid)
+    finally:
         set_mask(mask)
-        raise
-    if pid == 0:
-        _be_child(run)
-    set_mask(mask)
-    return pid
+    return outcomes
 
 
 def _be_child(run: Callable[[], int]) -> NoReturn:

@@ -56,7 +56,7 @@ def test_a_sender_cannot_claim_to_be_another(receiver: Receiver) -> None:
                 return 0
             return 1
 
-        assert os.waitpid(process.fork(claim), 0)[1] == 0
+        assert os.waitpid(process.fork_all([claim])[0], 0)[1] == 0
     assert heard(receiver) == []
 
 

@@ -33,7 +33,7 @@ def told_by(run: Callable[[int], None]) -> bytes:
         run(writer)
         return 0
 
-    pid = process.fork(child)
+    pid = process.fork_all([child])[0]
     os.close(writer)
     with open(reader, "rb") as file:
         said = file.read()
@@ -55,7 +55,7 @@ def waiting() -> Iterator[int]:
         os.close(writer)
         return waits()
 
-    pid = process.fork(child)
+    pid = process.fork_all([child])[0]
     os.close(writer)
     os.read(reader, 1)
     os.close(reader)
@@ -70,7 +70,7 @@ def waiting() -> Iterator[int]:
 @pytest.mark.parametrize(("result", "code"), [(0, 0), (4, 4), (256 + 7, 7), (-1, 255)])
 def test_a_child_exits_with_what_it_returns(result: int, code: int) -> None:
     """The low eight bits are the status, as for exit(3)."""
-    pid = process.fork(lambda: result)
+    pid = process.fork_all([lambda: result])[0]
     wait_zombie(pid)
     assert process.ended(pid) == End(code=code)
     assert process.ended(pid) == End(code=code), "to look is not to take"
@@ -85,7 +85,7 @@ def test_an_exception_never_leaves_the_child(capfd: pytest.CaptureFixture[str]) 
         raise SystemExit(0)
 
     try:
-        pid = process.fork(fails)
+        pid = process.fork_all([fails])[0]
     finally:
         parent = os.getpid()
     os.waitpid(pid, 0)
@@ -133,7 +133,7 @@ def test_what_a_child_printed_is_flushed_once(capfd: pytest.CaptureFixture[str])
         sys.stdout.write("said")
         return 0
 
-    pid = process.fork(prints)
+    pid = process.fork_all([prints])[0]
     os.waitpid(pid, 0)
     assert capfd.readouterr().out == "said"
 
@@ -183,7 +183,7 @@ def test_kill_with_group_takes_the_helpers_too() -> None:
             os.write(writer, b".")
         return waits()
 
-    pid = process.fork(child)
+    pid = process.fork_all([child])[0]
     os.close(writer)
     assert os.read(reader, 1) == b"."
     assert process.kill_with_group(pid)
@@ -208,7 +208,7 @@ def test_orphans_are_reaped_and_known_children_are_not() -> None:
 
     def scene(out: int) -> None:
         become_subreaper()
-        known = process.fork(lambda: 3)
+        known = process.fork_all([lambda: 3])[0]
         wait_zombie(known)
         orphan = orphaned()
         wait_zombie(orphan)
@@ -226,7 +226,7 @@ def test_orphans_are_reaped_and_known_children_are_not() -> None:
             os.write(writer, child.to_bytes(4, "little"))
             return 0
 
-        pid = process.fork(parent)
+        pid = process.fork_all([parent])[0]
         os.waitpid(pid, 0)
         return int.from_bytes(os.read(reader, 4), "little")
 
@@ -238,7 +238,7 @@ def test_whether_any_child_is_left() -> None:
 
     def scene(out: int) -> None:
         answers = [process.has_children()]
-        pid = process.fork(lambda: 0)
+        pid = process.fork_all([lambda: 0])[0]
         wait_zombie(pid)
         answers += [process.has_children(), process.children() == [pid]]
         process.reap(pid)
@@ -252,7 +252,7 @@ def test_a_child_whose_parent_is_gone_already_signals_itself() -> None:
     """The parent died between fork and prctl: no death signal comes, so the child sends it."""
 
     def scene(out: int) -> None:
-        os.waitpid(process.fork(lambda: begin(out)), 0)
+        os.waitpid(process.fork_all([lambda: begin(out)])[0], 0)
 
     def begin(out: int) -> int:
         reader, writer = os.pipe()
@@ -267,7 +267,7 @@ def test_a_child_whose_parent_is_gone_already_signals_itself() -> None:
             set_parent_death_signal(signal.SIGTERM, parent)
             return 0
 
-        process.fork(child)
+        process.fork_all([child])
         os.read(reader, 1)
         return 0
 
@@ -278,7 +278,7 @@ def test_a_death_signal_comes_when_the_parent_dies() -> None:
     """Without any polling, from the kernel."""
 
     def scene(out: int) -> None:
-        os.waitpid(process.fork(lambda: begin(out)), 0)
+        os.waitpid(process.fork_all([lambda: begin(out)])[0], 0)
 
     def begin(out: int) -> int:
         reader, writer = os.pipe()
@@ -290,7 +290,7 @@ def test_a_death_signal_comes_when_the_parent_dies() -> None:
             os.write(out, signal.Signals(signal.sigwait({signal.SIGTERM})).name.encode())
             return 0
 
-        process.fork(child)
+        process.fork_all([child])
         os.read(reader, 1)
         return 0
 
