@@ -20,7 +20,11 @@ def start(config: str, daemon: bool) -> int:
     Ends with the master's exit status: 0 stopped, 1 could not start, 2 bad
     configuration, 3 work was cut, 4 and 5 restart me, 6 gave up, 100 already running.
     """
+    from supervisor.config import warnings
+
     settings = options.settings(config)
+    for line in warnings(settings):
+        click.echo(line, err=True)
     _warn_of_the_other_supervisor()
     if daemon:
         from supervisor.cli.daemon import launch
