@@ -22,6 +22,8 @@ from supervisor.cli.commands import commands as cli
 from supervisor.config import read
 from supervisor.control.protocol import respond
 
+pytestmark = pytest.mark.long
+
 TIMEOUT = 60  # a safety net
 COMMAND = [sys.executable, "-m", "supervisor"]
 

@@ -20,6 +20,8 @@ import pytest
 
 from examples.jobs import Job, Queue
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parent.parent
 
 CLAIMER = """

@@ -18,6 +18,8 @@ from command import TIMEOUT, environment, run
 
 from supervisor.control.client import Client, ControlError, NoMasterError
 
+pytestmark = pytest.mark.long
+
 APPS = {
     "good": "def run(worker):\n    while not worker.wait(60): pass\n",
     "broken": "raise RuntimeError('no database')\n",

@@ -8,7 +8,10 @@ import select
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from program import PATIENCE, Program
+
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 4.0  # of doing nothing: a timer of any use would have fired

@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 from program import PATIENCE, Program, become_subreaper, check_no_child_left
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = 20_000
 # What a service manager does with Restart= and RestartForceExitStatus=4 5.

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from program import Program
 
+pytestmark = pytest.mark.long
+
 Start = Callable[..., Program]
 
 WAITS = """

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from program import Program
 
+pytestmark = pytest.mark.long
+
 Start = Callable[..., Program]
 
 NAMES = ("TERM", "INT", "QUIT", "USR2", "HUP")

@@ -18,7 +18,7 @@ from systemd_box import HOME, boot, why_not
 from systemd_service import TEMPLATE, UNIT, Service, fifo
 
 reason = why_not()
-pytestmark = pytest.mark.skipif(reason is not None, reason=str(reason))
+pytestmark = [pytest.mark.skipif(reason is not None, reason=str(reason)), pytest.mark.long]
 
 
 @pytest.fixture
