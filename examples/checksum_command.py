@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import sys
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -53,13 +54,12 @@ def feed(given: argparse.Namespace) -> None:
     folder = os.path.realpath(given.folder)
     if not os.path.isdir(folder):
         fail(f"{given.folder}: no such folder; name one whose files are to be checksummed")
-    queue = Queue(given.database)
     files = files_below(folder, os.path.realpath(given.database))
     seen = added = 0
-    while some := list(islice(files, AT_ONCE)):
-        seen += len(some)
-        added += queue.add(some)
-    queue.close()
+    with closing(Queue(given.database)) as queue:
+        while some := list(islice(files, AT_ONCE)):
+            seen += len(some)
+            added += queue.add(some)
     print(f"{added} files queued, {seen - added} were known already")
 
 
@@ -88,9 +88,8 @@ def report(given: argparse.Namespace) -> None:
     """Print the counts, and every job that was finished more than once."""
     if not os.path.exists(given.database):
         fail(f"{given.database}: no such queue; make one with: python -m examples.checksum feed FOLDER")
-    queue = Queue(given.database)
-    counts = queue.counts()
-    queue.close()
+    with closing(Queue(given.database)) as queue:
+        counts = queue.counts()
     print(json.dumps(counts) if given.json else in_words(counts))
 
 

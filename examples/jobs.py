@@ -197,8 +197,12 @@ def connect(path: str) -> sqlite3.Connection:
     """
     # Used by one thread at a time, but a hook that closes it may run in another than the target.
     database = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-    database.execute("PRAGMA journal_mode = WAL")
-    database.execute("PRAGMA synchronous = NORMAL")
-    for statement in SCHEMA:
-        database.execute(statement)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        for statement in SCHEMA:
+            database.execute(statement)
+    except sqlite3.Error:  # no database, or not to be written
+        database.close()
+        raise
     return database

@@ -118,6 +118,7 @@ def test_a_worker_begins_by_taking_back_what_a_killed_one_held(database: str, qu
     os.close(killed._lock or -1)  # what the kernel does when a process dies
     consume(FakeWorker({"database": database}, stop_when=lambda worker: True))
     assert queue.counts()["waiting"] == 5
+    killed._database.close()
 
 
 def test_a_quiet_worker_claims_nothing(database: str, queue: Queue) -> None:
@@ -221,9 +222,9 @@ def test_feed_leaves_out_the_files_of_the_queue_itself(
 ) -> None:
     """A worker that opened and closed them would drop the locks SQLite holds on them."""
     database = str(folder / "own.sqlite")
-    Queue(database, "checksum.0")  # holds a life's file and a write-ahead log
-    main(["feed", str(folder), "--database", database])
-    assert report(database, capsys)["waiting"] == 2
+    with contextlib.closing(Queue(database, "checksum.0")):  # holds a life's file and a write-ahead log
+        main(["feed", str(folder), "--database", database])
+        assert report(database, capsys)["waiting"] == 2
 
 
 def test_report_in_words_counts_and_names_duplicates(

@@ -42,8 +42,9 @@ DELAYS = [*range(0, 200, 5), *range(200, 401, 20), 20_000]  # milliseconds, or u
 def pythons_own(one: Program) -> bool:
     """Until `main` gives it back, SIGINT is Python's to answer: with a traceback, or not at all."""
     text = "\n".join(one.noise)
-    one.tracebacks_expected = "KeyboardInterrupt" in text and not re.search(
-        r"supervisor/(cli/run|boot)", text
+    before_main = "Fatal Python error: init" in text  # 3.13 turns it into another exception then
+    one.tracebacks_expected = before_main or (
+        "KeyboardInterrupt" in text and not re.search(r"supervisor/(cli/run|boot)", text)
     )
     return one.tracebacks_expected
 
