@@ -62,7 +62,7 @@ class Hands:
             else:
                 self._do(action)
         if starts:
-            self._start(starts)
+            self._start_or_tell(starts)
 
     def _do(self, action: Action) -> None:  # the one place where every action has its case
         match action:
@@ -99,6 +99,16 @@ class Hands:
             self.facts.append(self._life.alone)
 
     # -- starting ------------------------------------------------------------------
+
+    def _start_or_tell(self, starts: Sequence[actions.Start]) -> None:
+        """Whatever goes wrong here, no worker is waited for that was never born."""
+        try:
+            self._start(starts)
+        except BaseException:
+            end = End(error="an internal error, before it was forked")
+            unborn = [start.worker for start in starts if self._children.pid(start.worker) is None]
+            self.facts += [partial(self._life.exited, id, end, self._children.now()) for id in unborn]
+            raise
 
     def _start(self, starts: Sequence[actions.Start]) -> None:
         jobs = [(start.worker, self._worker_of(start)) for start in starts]

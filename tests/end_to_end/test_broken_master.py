@@ -51,6 +51,26 @@ def test_an_exception_in_the_loop_ends_in_an_ordered_stop(program: Start, error:
     assert (one.report()["reason"], one.report()["status"]) == ("internal error", 1)
 
 
+def test_an_exception_before_the_fork_leaves_nobody_to_wait_for(program: Start) -> None:
+    """The workers that were planned and never forked do not hold up the stop."""
+    app = """
+        from supervisor.master.hands import Hands
+
+        def break_it(context):
+            def fail(self, start):
+                raise MemoryError
+            Hands._birth = fail
+
+        def run(worker):
+            worker.wait()
+    """
+    one = program(app, CONFIG)
+    one.tracebacks_expected = True
+    one.wait(1)
+    assert one.report()["seconds"] < 5, "far from stop_timeout"
+    assert one.find("worker.started") is None
+
+
 def test_a_master_that_cannot_even_stop_kills_its_workers_and_goes(program: Start) -> None:
     """An exception in every turn: no orphan pool is left; exit 1."""
     app = """
