@@ -112,6 +112,8 @@ class Attendant:
         """Start the thread."""
         self._worker, self._link = worker, link
         disown(self._pass_on, HEARD)
+        # Tells the master's death, also to a program that took our TERM handler away.
+        self._master_fd = open_pidfd(self._master)
         # Not threading.Thread: its start waits for the new thread, and its bookkeeping copies pages.
         _thread.start_new_thread(self._run, ())
 
@@ -146,8 +148,7 @@ class Attendant:
     def _run(self) -> None:
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
-        # Its death is told here also to a program that took our TERM handler away.
-        master = open_pidfd(self._master)
+        master = self._master_fd
         if master is not None:
             poll.register(master, select.POLLIN)
         if self.orphaned:  # it died before there was a descriptor to tell it
