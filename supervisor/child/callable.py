@@ -69,7 +69,9 @@ def live(birth: Birth, sender: Any, hook_settings: HookSettings, tell: Tell) -> 
 
 def _hear(birth: Birth, sender: Any, tell: Tell) -> Life:
     """From here on no signal is lost: a stop that came earlier is pending until now."""
-    attendant = Attendant(birth.parent, birth.pool.stop_timeout, lambda moment: run_apart(life, moment))
+    attendant = Attendant(
+        birth.parent, birth.pool.stop_timeout, lambda moment: _run_apart(life, life.hooks.at(moment))
+    )
     link = MasterLink(sender, attendant.wake_fd)
     worker = Worker(
         birth.worker,
@@ -123,13 +125,13 @@ def _collect_hooks(life: Life, settings: HookSettings, module: str) -> None:
 # -- hooks ---------------------------------------------------------------------
 
 
-def run_apart(life: Life, moment: str) -> None:
+def _run_apart(life: Life, hooks: list[Hook]) -> None:
     """Each hook in a thread of its own; one that hangs is left behind there."""
     import threading
 
     seconds = life.birth.master.hook_timeout
-    for hook in life.hooks.at(moment):
-        thread = threading.Thread(target=_call, args=(life, hook), name=moment, daemon=True)
+    for hook in hooks:
+        thread = threading.Thread(target=_call, args=(life, hook), name=hooks_of.name_of(hook), daemon=True)
         thread.start()
         thread.join(seconds)
         if thread.is_alive():
@@ -172,10 +174,7 @@ def _take_leave(life: Life, status: int) -> int:
     for number, hook in enumerate(hooks, 1):
 
         def overdue(rest: list[Hook] = hooks[number:]) -> None:
-            life.hooks = Hooks()
-            for other in reversed(rest):
-                life.hooks.add("on_worker_exit", other)
-            run_apart(life, "on_worker_exit")
+            _run_apart(life, rest)
             _exit(life, status)
 
         _guarded(life, hook, overdue)
@@ -219,7 +218,7 @@ def _work(life: Life, target: Callable[..., object]) -> int:
         _wait_for_threads()
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
-            life.tell("worker.error", "error", text=leaving.code)
+            life.tell("worker.error", reason=leaving.code)
         return _status_of(leaving.code, worker)
     except BaseException:
         reference = life.birth.pool.target
