@@ -19,7 +19,8 @@ from typing import Any
 from supervisor.control import protocol
 from supervisor.errors import SupervisorError
 from supervisor.exits import ClientExit
-from supervisor.unix.control_socket import LONGEST_PATH, peer
+from supervisor.unix.control_socket import peer
+from supervisor.unix.files import LONGEST_PATH
 
 TIMEOUT = 10.0  # a master answers within a turn; one that does not is stopped or stuck
 CHUNK = 256 * 1024

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from supervisor.errors import AlreadyRunningError, StartError
+from supervisor.unix.files import LONGEST_PATH, bind_private
 
-LONGEST_PATH = 107  # sun_path holds 108 bytes, one of them the closing NUL
 BACKLOG = 64
 LOCK_SECONDS = 2.0
 ELSEWHERE = "set another [master] socket"
@@ -55,7 +55,7 @@ def listen(path: str, warn: Callable[[str], None] = lambda _: None) -> ControlSo
         _clear_stale(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            _bind(listener, path)
+            bind_private(listener, path)
             listener.listen(BACKLOG)
             listener.setblocking(False)
             return ControlSocket(path, listener, _identity(path))
@@ -64,15 +64,6 @@ def listen(path: str, warn: Callable[[str], None] = lambda _: None) -> ControlSo
             raise StartError(
                 f"cannot listen on {path}: {error.strerror}; set another [master] socket"
             ) from error
-
-
-def _bind(listener: socket.socket, path: str) -> None:
-    # bind(2) creates the file with 0777 & ~umask: a chmod afterwards would come too late.
-    before = os.umask(0o177)
-    try:
-        listener.bind(path)
-    finally:
-        os.umask(before)
 
 
 def _check_folder(folder: str, warn: Callable[[str], None]) -> None:

@@ -10,11 +10,13 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import stat
 
 from supervisor.errors import AlreadyRunningError, StartError
 
 STDERR = 2
+LONGEST_PATH = 107  # of a socket: sun_path holds 108 bytes, one of them the closing NUL
 
 
 def open_standard() -> None:
@@ -38,6 +40,18 @@ def make_folder(path: str) -> None:
         raise StartError(f"{path} may be written by everyone: chmod o-w {path}, or give another folder")
     if path.startswith("/tmp/supervisord-lite-") and (found.st_uid != os.getuid() or os.path.islink(path)):  # noqa: S108  # the last default of the contract, checked here
         raise StartError(f"{path} belongs to somebody else: set XDG_RUNTIME_DIR, or master.socket")
+
+
+def bind_private(unbound: socket.socket, path: str) -> None:
+    """Bind a unix socket at ``path``, mode 0600 from its first moment.
+
+    bind(2) creates the file with 0777 & ~umask: a chmod afterwards would come too late.
+    """
+    before = os.umask(0o177)
+    try:
+        unbound.bind(path)
+    finally:
+        os.umask(before)
 
 
 class Pidfile:

@@ -17,12 +17,12 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from supervisor.errors import StartError
+from supervisor.unix.files import LONGEST_PATH, bind_private
 
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
 MOST_FDS = 16
 ANCILLARY = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MOST_FDS * 4)
 LONGEST = 8192
-LONGEST_PATH = 107  # sun_path, less its final NUL
 
 
 class Receiver:
@@ -36,11 +36,7 @@ class Receiver:
         self.socket.setblocking(False)
         # Only our own user may write by the path: a flood by a stranger would keep READY from
         # coming through.  Workers that become somebody else write by what they inherit.
-        before = os.umask(0o177)
-        try:
-            self.socket.bind(path)
-        finally:
-            os.umask(before)
+        bind_private(self.socket, path)
 
     def sender(self) -> socket.socket:
         """A connected socket that all workers inherit: it works after a chroot or a change of uid."""

@@ -143,7 +143,7 @@ def reap_adopted(known: Container[int]) -> Iterator[int]:
             pid = info.si_pid
             if pid in known:
                 return
-            if os.getsid(pid) == os.getsid(0):
+            if in_own_session(pid):
                 yield from _reap_behind(known)
                 return
             reap(pid)
@@ -153,8 +153,8 @@ def reap_adopted(known: Container[int]) -> Iterator[int]:
 def _reap_behind(known: Container[int]) -> Iterator[int]:
     """P_ALL always shows the same zombie first: look at the others by pid."""
     for pid in children():
-        with contextlib.suppress(ChildProcessError, ProcessLookupError):
-            if pid not in known and os.getsid(pid) != os.getsid(0) and ended(pid) not in (None, STOLEN):
+        with contextlib.suppress(ChildProcessError):
+            if pid not in known and not in_own_session(pid) and ended(pid) not in (None, STOLEN):
                 reap(pid)
                 yield pid
 
