@@ -48,6 +48,26 @@ class Announcer:
             self.tell("log.dropped", count=dropped)
         self._follow()
 
+    def adopt(self, settings: MasterSettings, output: Output | None) -> None:
+        """After a reload: other settings, and another way out if one is given."""
+        before = self._path
+        self._least, self._path = settings.log_level, settings.log_file
+        if output is None and before is not None and self._path is None:
+            output = Output(STDERR)
+        if output is not None:
+            self._change_to(output)
+        fd = -1 if self._path else STDERR
+        self._format = log.choose_format(settings.log_format, fd, os.environ)
+        self._colour = log.choose_colour(fd, os.environ)
+
+    def _change_to(self, output: Output) -> None:
+        if self._watched is not None:
+            self._loop.forget(self._watched)
+            self._watched = None
+        self._output.flush()
+        self._output.close()
+        self._output = output
+
     def reopen(self) -> None:
         """Open the log file anew, after it was moved away (USR1)."""
         if self._watched is not None:

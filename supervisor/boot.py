@@ -111,7 +111,7 @@ def run(settings: Settings) -> int:
     from supervisor.unix.prctl import become_subreaper
 
     environ = _settle(settings)
-    doors = open_doors(settings.master, _complain)
+    doors = open_doors(settings, environ, _complain)
     try:
         nofile = _raise_nofile()
         loop = Loop()

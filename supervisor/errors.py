@@ -38,3 +38,9 @@ class AlreadyRunningError(SupervisorError):
     """Another master holds the pidfile or the control socket; it was not disturbed."""
 
     status = Exit.ALREADY_RUNNING
+
+
+class StandingError(SupervisorError):
+    """A worker cannot become what its pool says: a limit, a user, a folder.  It must not run then."""
+
+    status = Exit.FAILED

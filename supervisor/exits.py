@@ -52,6 +52,11 @@ class End:
         return None if self.signal is None else signal_name(self.signal)
 
 
+def signal_number(name: str) -> int:
+    """15 for ``TERM`` or ``SIGTERM``."""
+    return signals.Signals["SIG" + name.removeprefix("SIG")]
+
+
 def signal_name(number: int) -> str:
     """``SIGTERM`` for 15; real-time signals as ``SIGRTMIN+n``."""
     try:
@@ -61,14 +66,17 @@ def signal_name(number: int) -> str:
         return f"SIGRTMIN+{beyond}" if beyond >= 0 else f"signal {number}"
 
 
-def explain(end: End, ours: str | None) -> str:
-    """One clause that says why a worker ended; ``ours`` is why we killed it, if we did."""
+def explain(end: End, ours: str | None, told: str | None = None) -> str:
+    """One clause that says why a worker ended.
+
+    ``ours`` is why we killed it, if we did; ``told`` what it said itself.
+    """
     if end.error is not None:
         return end.error
     if end.signal is None:
-        return f"exit status {end.code}"
+        return f"exit status {end.code}" + (f": {told}" if told else "")
     name = signal_name(end.signal)
-    if ours is not None and end.signal == signals.SIGKILL:
+    if ours is not None and end.signal in (signals.SIGKILL, signals.SIGABRT):
         return f"{name} by supervisord-lite: {ours}"
     hint = ": out of memory?" if end.signal == signals.SIGKILL else ""
     return f"{name}, not sent by supervisord-lite{hint}"

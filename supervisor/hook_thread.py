@@ -53,6 +53,10 @@ class HookThread:
         self._results: deque[Ended] = deque()
         self._leaving: deque[Thread] = deque()  # threads whose hook has ended
 
+    def adopt(self, settings: Settings) -> None:
+        """After a reload; what is new is there after the next import."""
+        self._settings = settings
+
     def counts(self) -> dict[str, int]:
         """How many hooks there are for each moment."""
         return {moment: len(self._hooks.at(moment)) for moment in MASTER_MOMENTS}

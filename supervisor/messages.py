@@ -12,15 +12,23 @@ from supervisor.decide.pool import Pool
 
 MOST = 10**15
 LONGEST_TEXT = 200
+LONGEST_ERROR = 300
 LONGEST_EXTENSION = 86_400.0  # seconds
 
 
 def hear(pool: Pool, id: int, message: Mapping[str, str], now: float) -> None:
     """Pass one message on as facts.  What it tells comes before what it brings about."""
     text = message.get("STATUS")
+    error = message.get("X_ERROR")
     jobs, in_flight = _number(message.get("X_JOBS")), _number(message.get("X_IN_FLIGHT"))
-    if text is not None or jobs is not None or in_flight is not None:
-        pool.told(id, jobs, in_flight, None if text is None else _plain(text))
+    if any(value is not None for value in (text, error, jobs, in_flight)):
+        pool.told(
+            id,
+            jobs,
+            in_flight,
+            None if text is None else _plain(text),
+            None if error is None else _plain(error, LONGEST_ERROR),
+        )
     if message.get("WATCHDOG") == "1":
         pool.beat(id, now)
     extension = _number(message.get("EXTEND_TIMEOUT_USEC"))
@@ -32,9 +40,9 @@ def hear(pool: Pool, id: int, message: Mapping[str, str], now: float) -> None:
         pool.acknowledged(id, now)
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, most: int = LONGEST_TEXT) -> str:
     """Bounded, and with nothing in it that a terminal would obey."""
-    return "".join(c if c.isprintable() else " " for c in text[:LONGEST_TEXT])
+    return "".join(c if c.isprintable() else " " for c in text[:most])
 
 
 def _number(text: str | None) -> int | None:

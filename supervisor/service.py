@@ -1,12 +1,13 @@
 """What the service manager (systemd) is told, and when.  sd_notify(3)
 
-Reads the decision core's picture and the events; sends READY, STOPPING, STATUS,
+Reads the decision core's picture and the events; sends READY, RELOADING, STOPPING, STATUS,
 WATCHDOG and EXTEND_TIMEOUT_USEC.  Silent where nobody listens, and then it
 costs no wakeup.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,15 +21,29 @@ AGAIN = 5.0  # between two extensions of the service manager's own timeout
 class Service:
     """``send`` takes sd_notify assignments; ``beat`` is the watchdog's interval in seconds, if one is set."""
 
-    def __init__(self, life: Life, send: Callable[..., None], beat: float | None, now: float) -> None:
-        self._life, self._send, self._beat = life, send, beat
+    def __init__(
+        self,
+        life: Life,
+        send: Callable[..., None],
+        beat: float | None,
+        now: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._life, self._send, self._beat, self._clock = life, send, beat, clock
         self._beat_at = None if beat is None else now
         self._extend_at: float | None = None
+        self._ready = False
         self._summary = ""
 
     def hear(self, event: str, fields: Mapping[str, Any]) -> None:
         """An event that the service manager may care for."""
         if event == "master.ready":
+            self._send(READY=1)
+            self._ready = True
+        elif event == "reload.started" and self._ready:
+            # In one datagram: systemd takes the READY=1 that has a later time for the end of it.
+            self._send(RELOADING=1, MONOTONIC_USEC=int(self._clock() * 1e6))
+        elif event in ("reload.done", "reload.failed") and self._ready and self._life.stop is None:
             self._send(READY=1)
         elif event == "master.stopping" and self._extend_at is None:
             self._extend_at = 0.0

@@ -117,6 +117,18 @@ class PoolSettings:
 
 
 @dataclass(frozen=True)
+class Account:
+    """Whom the workers of a pool become: `user`, `group` and what the system knows of them."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()  # all supplementary ones; no other is kept
+    home: str = "/"
+    shell: str = "/bin/sh"
+
+
+@dataclass(frozen=True)
 class SocketSettings:
     """``[sockets.NAME]``."""
 
@@ -168,4 +180,5 @@ class Settings:
     sockets: Mapping[str, SocketSettings] = field(default_factory=dict)
     tasks: Mapping[str, TaskSettings] = field(default_factory=dict)
     http: HttpSettings | None = None
+    accounts: Mapping[str, Account] = field(default_factory=dict)  # by pool, where it sets user or group
     path: str = ""

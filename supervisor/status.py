@@ -34,6 +34,7 @@ class Beside:
     began: float  # monotonic
     ends: Mapping[tuple[str, int], dict[str, Any]]  # the last exit of each slot
     usage: Callable[[int], tuple[int, float] | None]  # pid to bytes and CPU seconds
+    last_reload: Callable[[], dict[str, Any]]
 
 
 def snapshot(life: Life, beside: Beside, now: float) -> dict[str, Any]:
@@ -44,13 +45,18 @@ def snapshot(life: Life, beside: Beside, now: float) -> dict[str, Any]:
         "pid": beside.pid,
         "version": __version__,
         "state": life.state,
-        "generation": max((p.generation for p in life.pools.values()), default=1),
+        "generation": life.generation,
         "uptime": round(now - beside.began, 3),
         "stop_deadline": None if stop is None else iso(time.time() + stop.deadline - now),
-        "last_reload": {"ok": None, "error": None, "at": None},
-        "pools": {name: _pool(pool, now, beside) for name, pool in life.pools.items()},
+        "last_reload": beside.last_reload(),
+        "pools": {pool.name: _pool(pool, now, beside) for pool in _pools(life)},
         "tasks": {},
     }
+
+
+def _pools(life: Life) -> list[Pool]:
+    """Those of the configuration, and before them those that are leaving; of one name the new one."""
+    return sorted(life.everybody.of_users(), key=lambda pool: not pool.retired)
 
 
 def _pool(pool: Pool, now: float, beside: Beside) -> dict[str, Any]:
@@ -66,16 +72,19 @@ def _pool(pool: Pool, now: float, beside: Beside) -> dict[str, Any]:
 
 def _workers(pool: Pool, now: float, beside: Beside) -> Iterator[dict[str, Any]]:
     for index, slot in pool.slots:
-        shown = _slot(pool, index, slot, now, beside)
-        if shown is not None:
+        for shown in _slot(pool, index, slot, now, beside):
             yield {**shown, "restarts": slot.restarts, "last_exit": beside.ends.get((pool.name, index))}
 
 
-def _slot(pool: Pool, index: int, slot: Slot, now: float, beside: Beside) -> dict[str, Any] | None:
-    if slot.worker is not None:
-        return _worker(pool.workers[slot.worker], now, beside)
-    if not slot.waiting:
-        return None
+def _slot(pool: Pool, index: int, slot: Slot, now: float, beside: Beside) -> Iterator[dict[str, Any]]:
+    """Who holds it, and for the time of a replacement the others that are in it."""
+    for id in slot.members():
+        yield _worker(pool.workers[id], now, beside)
+    if slot.worker is None and slot.waiting:
+        yield _in_backoff(pool, index, now)
+
+
+def _in_backoff(pool: Pool, index: int, now: float) -> dict[str, Any]:
     return {
         "id": f"{pool.name}.{index}",
         "slot": index,

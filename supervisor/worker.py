@@ -45,13 +45,14 @@ class Worker:
         options: Mapping[str, Any],
         link: Link,
         watchdog: float | None = None,
+        sockets: Mapping[str, socket.socket] | None = None,
     ) -> None:
         self.id = id  #: ``POOL.SLOT``
         pool, _, slot = id.rpartition(".")
         self.pool, self.slot = pool, int(slot)
         self.generation = generation  #: rises with each reload
         self.options = options  #: the pool's ``options`` table
-        self.sockets: Mapping[str, socket.socket] = {}  #: name to listening socket
+        self.sockets = sockets or {}  #: name to listening socket
         self.stopping = False  #: take no new work, finish what is in hand
         self.quiet = False  #: take no new work for now
         self.stop_reason: str | None = None  #: ``"stop"`` after TERM, ``"replace"`` after USR2

@@ -180,7 +180,7 @@ ABOUT_WHAT_IS_NOT_BUILT = [
     ("max_memory = -1", f"max_memory: {SIZE} -1"),
     ("max_jobs = 0", "max_jobs: must be from 1 to 1000000000000000, not 0"),
     ("surge = '0%'", 'surge: expected a number of workers or a share from "1%" to "100%", not \'0%\''),
-    ("surge = 0", "surge: must be from 1 to 10000, not 0"),
+    ("surge = -1", "surge: must be from 0 to 10000, not -1"),
     ("nice = 20", "nice: must be from -20 to 19, not 20"),
     (
         "stop_signal = 'TREM'",
@@ -203,7 +203,31 @@ SECTIONS = [
     ("[sockets.a]\nbind = ':80'", f"sockets.a.bind: {BIND} ':80'"),
     ("[sockets.a]\nbind = 'unix:'", "sockets.a.bind: the path of the socket is empty"),
     ("[sockets.a]", "sockets.a.bind: is missing"),
-    ("[sockets.a]\nbind = 'fd:a b'", f"sockets.a.bind: 'a b' {NAMES}"),
+    (
+        "[sockets.a]\nbind = 'fd:a b'",
+        f"sockets.a.bind: {BIND} 'fd:a b': the name of a descriptor has no blank and no ':'",
+    ),
+    (
+        "[sockets.a]\nbind = 'example.com:80'",
+        f"sockets.a.bind: {BIND} 'example.com:80': names are not looked up, write the address in numbers",
+    ),
+    (
+        "[sockets.a]\nbind = '*:80'",
+        f'sockets.a.bind: {BIND} \'*:80\': "0.0.0.0" is every IPv4 address, "[::]" every IPv6 one',
+    ),
+    ("[sockets.a]\nbind = '[::1'", f"sockets.a.bind: {BIND} '[::1'"),
+    (
+        "[sockets.a]\nbind = '[::1]:80'\nmode = '0660'",
+        'sockets.a.mode: is for "unix:/path" only: it is the mode of the file',
+    ),
+    (
+        "[sockets.a]\nbind = 'fd:x'\nbacklog = 9",
+        "sockets.a.backlog: is systemd's here: set Backlog= in the socket unit",
+    ),
+    (
+        "[sockets.a]\nbind = 'localhost:80'\n[sockets.b]\nbind = '127.0.0.1:80'",
+        "sockets.b.bind: is where sockets.a listens; a pool may name that one, so keep one of them",
+    ),
     ("[sockets.a]\nbind = 'fd:x'\nbaklog = 1", "sockets.a.baklog: unknown key, did you mean 'backlog'?"),
     ("[tasks.a]", "tasks.a: needs either 'target' or 'command'"),
     ("[tasks.a]\ntarget = 'a:b'", "tasks.a: needs either 'schedule' or 'every'"),

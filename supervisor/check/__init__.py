@@ -3,7 +3,8 @@
 The child is a fresh interpreter with the folder, path and environment that a
 worker would have, so nothing it imports can touch the caller.  It has bounded
 time, and its whole process group is ended with it.  Binds and changes nothing;
-knows nothing of the master.  What the child looks for is in `probe`.
+knows nothing of the master.  What the child looks for is in `probe`; commands are
+only looked at, in `programs`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
+from supervisor.check import programs
+from supervisor.child.standing import variables
 from supervisor.config.problems import KeyPath, Problem, line
-from supervisor.settings import Hooks, PoolSettings, Settings
+from supervisor.settings import Account, Hooks, PoolSettings, Settings
 
 __all__ = ["check"]
 
@@ -33,11 +36,15 @@ signal.alarm(request["alarm"])
 sys.path[:] = request["path"]
 sys.argv[:] = [""]
 from supervisor.check.probe import answer
+if request["account"]:  # before any code of the application, as in a worker
+    uid, gid, groups = request["account"]
+    os.setgroups(groups), os.setresgid(gid, gid, gid), os.setresuid(uid, uid, uid)
 answer(request, result)
 os._exit(0)
 """
 SPARE_SECONDS = 5
 LONGEST = 3600.0  # poll(2) counts milliseconds in an int
+WITHOUT_POOLS = 20.0  # for the hooks of the master alone: a reload waits for that
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,15 @@ class Place:
     key: KeyPath  # where the folder is set
     environ: Mapping[str, str]
     wanted: tuple[Wanted, ...]
+    account: Account | None = None  # who imports it, if somebody else
 
 
 def check(settings: Settings) -> list[str]:
     """All that is wrong, a line each, as `ConfigError` has them."""
-    seconds = min(LONGEST, max(pool.start_timeout for pool in settings.pools.values()))
+    seconds = min(LONGEST, max((p.start_timeout for p in settings.pools.values()), default=WITHOUT_POOLS))
     problems = [p for place in _places(settings) for p in _problems(place, settings, seconds)]
+    for pool in settings.pools.values():
+        problems += programs.problems(settings, pool, _environment(settings, pool))
     return [line(settings.file, problem) for problem in dict.fromkeys(problems)]
 
 
@@ -71,14 +81,17 @@ def _places(settings: Settings) -> Iterator[Place]:
     master, key = settings.master.working_dir, ("master", "working_dir")
     yield Place(master, key, os.environ, tuple(w for w in hooks if "on_worker_" not in str(w.path[1])))
     for pool in settings.pools.values():
+        if pool.target is None:  # a command imports nothing of ours
+            continue
         path = ("pools", pool.name)
         wanted = [
-            *([Wanted((*path, "target"), pool.target, "target")] if pool.target else []),
+            Wanted((*path, "target"), pool.target, "target"),
             *_hooks(pool.hooks, (*path, "hooks")),
             *(w for w in hooks if "on_worker_" in str(w.path[1]) or w.kind == "module"),
         ]
         folder, at = (pool.working_dir, (*path, "working_dir")) if pool.working_dir else (master, key)
-        yield Place(folder, at, _environment(settings, pool), tuple(wanted))
+        account = settings.accounts.get(pool.name) if os.geteuid() == 0 else None
+        yield Place(folder, at, _environment(settings, pool), tuple(wanted), account)
 
 
 def _hooks(hooks: Hooks, path: KeyPath) -> Iterator[Wanted]:
@@ -98,7 +111,8 @@ def _environment(settings: Settings, pool: PoolSettings) -> dict[str, str]:
         "SUPERVISOR_WORKER": f"{pool.name}.0",
         "SUPERVISOR_GENERATION": "0",
     }
-    return {**os.environ, **pool.env, **own}
+    account = settings.accounts.get(pool.name) if pool.user is not None else None
+    return {**os.environ, **(variables(account) if account else {}), **pool.env, **own}
 
 
 def _problems(place: Place, settings: Settings, seconds: float) -> Iterator[Problem]:
@@ -131,7 +145,7 @@ def _ask(
     request, result = os.memfd_create("request"), os.memfd_create("result")
     try:
         with open(request, "w", encoding="utf-8", closefd=False) as file:
-            json.dump(_request(wanted, settings, seconds), file)
+            json.dump(_request(place, wanted, settings, seconds), file)
         os.lseek(request, 0, os.SEEK_SET)
         end = _run(place, (request, result), seconds)
         os.lseek(result, 0, os.SEEK_SET)
@@ -142,8 +156,10 @@ def _ask(
         os.close(result)
 
 
-def _request(wanted: Iterable[Wanted], settings: Settings, seconds: float) -> dict[str, Any]:
+def _request(place: Place, wanted: Iterable[Wanted], settings: Settings, seconds: float) -> dict[str, Any]:
+    account = place.account
     return {
+        "account": account and (account.uid, account.gid, sorted({account.gid, *account.groups})),
         "references": [{"reference": w.reference, "kind": w.kind} for w in wanted],
         "path": [*settings.master.pythonpath, *(os.path.abspath(entry) for entry in sys.path)],
         "looked_in": ", ".join(settings.master.pythonpath),

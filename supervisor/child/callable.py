@@ -10,32 +10,32 @@ Knows the order of a worker's life; what signals mean is the attendant's.
 from __future__ import annotations
 
 import faulthandler
-import importlib
 import inspect
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from functools import partial
 from types import FunctionType
 from typing import Any
 
 import supervisor.hooks as hooks_of
+from supervisor.child.application import Application, load
 from supervisor.child.attendant import Attendant, Guard
 from supervisor.child.birth import Birth, settle
 from supervisor.child.link import MasterLink
+from supervisor.child.refusal import Tell, last_line, refuse, say_error
 from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE
-from supervisor.hooks import WORKER_MOMENTS, Hook, Hooks, resolve
+from supervisor.hooks import WORKER_MOMENTS, Hook, Hooks
 from supervisor.settings import Hooks as HookSettings
 from supervisor.unix.process import leave
 from supervisor.unix.signals import IGNORE, handle, set_mask
 from supervisor.unix.usage import DUMP_SIGNAL, STACKS
 from supervisor.worker import Worker
 
-Tell = Callable[..., None]  # tell("hook.failed", hook="m:f", ...): one event into the log
 STATUS_BITS = 0xFF
 STDERR = 2
 
@@ -54,16 +54,30 @@ class Life:
 
 def live(birth: Birth, sender: Any, hook_settings: HookSettings, tell: Tell) -> int:
     """Be a worker; return its exit status.  Runs in the forked child."""
-    settle(birth)
-    life = _hear(birth, sender, tell)
-    target = _load(life, hook_settings)
-    if target is None:
+    settled = settle(birth, tell)
+    if settled is None:
         return WORKER_FAILED
+    if settled.notify_fd != birth.notify_fd:
+        sender = socket.socket(fileno=settled.notify_fd)
+    return be_worker(settled, sender, tell, lambda: load(settled, hook_settings, tell))
+
+
+def be_worker(birth: Birth, sender: Any, tell: Tell, found: Callable[[], Application | None]) -> int:
+    """From `settle` to the exit status; ``found`` gives the application, or tells why there is none."""
+    try:
+        life = _hear(birth, sender, tell)
+    except OSError as error:  # too few descriptors, too little memory
+        refuse(tell, birth.notify_fd, f"cannot start {birth.worker}: {error}; are its limits too low?")
+        return WORKER_FAILED
+    application = found()
+    if application is None:
+        return WORKER_FAILED
+    life.hooks = application.hooks
     life.attendant.wants = frozenset(moment for moment in WORKER_MOMENTS if life.hooks.at(moment))
     if life.attendant.wants:
         import threading  # noqa: F401  # here first: it takes the thread that imports it for the main one
     life.attendant.begin()
-    status = _work(life, target) if _started(life) else WORKER_FAILED
+    status = _work(life, application.target) if _started(life) else WORKER_FAILED
     return _take_leave(life, status)
 
 
@@ -79,47 +93,31 @@ def _hear(birth: Birth, sender: Any, tell: Tell) -> Life:
         options=birth.pool.options,
         link=link,
         watchdog=birth.pool.watchdog,
+        sockets={name: socket.socket(fileno=fd) for name, fd in birth.listeners},
     )
     life = Life(birth, worker, attendant, link, tell, Hooks())
     attendant.listen()
-    _ignore_what_python_ignores()
-    _write_stacks_on(DUMP_SIGNAL)
+    ignore_what_python_ignores()
+    write_stacks()
     attendant.attend(worker, link)
     set_mask(())
     return life
 
 
-def _ignore_what_python_ignores() -> None:
+def ignore_what_python_ignores() -> None:
     """As in any Python program: a closed pipe or connection is an OSError, not a death."""
     handle((signal.SIGPIPE, signal.SIGXFSZ), IGNORE)
 
 
-def _write_stacks_on(number: int) -> None:
-    """The handler is written in C: it answers even while the interpreter is stuck."""
+def write_stacks() -> int:
+    """When the master asks for them; the descriptor of the file that they go to.
+
+    The handler is written in C: it answers even while the interpreter is stuck.
+    """
     fd = os.memfd_create(STACKS)
     faulthandler.enable(STDERR)  # and on a crash in C, where
-    faulthandler.register(number, file=fd, all_threads=True, chain=False)
-
-
-def _load(life: Life, settings: HookSettings) -> Callable[..., object] | None:
-    """Import hooks and target; None, told with its traceback, where that fails."""
-    reference = str(life.birth.pool.target)
-    try:
-        target: Callable[..., object] = resolve(reference)
-        _collect_hooks(life, settings, reference.partition(":")[0])
-    except BaseException:
-        life.tell("worker.error", reason=f"cannot load {reference}", traceback=traceback.format_exc())
-        return None
-    return target
-
-
-def _collect_hooks(life: Life, settings: HookSettings, module: str) -> None:
-    """Those named in the configuration first, then the decorated ones."""
-    for moment in WORKER_MOMENTS:
-        for reference in (*getattr(settings, moment), *getattr(life.birth.pool.hooks, moment)):
-            life.hooks.add(moment, resolve(reference))
-    for name in (*settings.modules, module):
-        life.hooks.collect(importlib.import_module(name))
+    faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True, chain=False)
+    return fd
 
 
 # -- hooks ---------------------------------------------------------------------
@@ -138,14 +136,15 @@ def _run_apart(life: Life, hooks: list[Hook]) -> None:
             life.tell("hook.timeout", hook=hooks_of.name_of(hook), seconds=seconds)
 
 
-def _call(life: Life, hook: Hook) -> bool:
+def _call(life: Life, hook: Hook) -> str | None:
+    """What went wrong, which has been told."""
     error = hooks_of.call(hook, life.worker)
     if error:
         life.tell("hook.failed", hook=hooks_of.name_of(hook), traceback=error)
-    return error is None
+    return error
 
 
-def _guarded(life: Life, hook: Hook, overdue: Callable[[], None]) -> bool:
+def _guarded(life: Life, hook: Hook, overdue: Callable[[], None]) -> str | None:
     """Run a hook in the main thread; if it hangs, the attendant calls ``overdue``, which must exit."""
     seconds = life.birth.master.hook_timeout
 
@@ -162,8 +161,17 @@ def _guarded(life: Life, hook: Hook, overdue: Callable[[], None]) -> bool:
 
 def _started(life: Life) -> bool:
     """``on_worker_start``, in the main thread: what it opens belongs to the target's thread."""
-    fail = partial(_exit, life, WORKER_FAILED)
-    return all(_guarded(life, hook, fail) for hook in life.hooks.at("on_worker_start"))
+    for hook in life.hooks.at("on_worker_start"):
+        name = hooks_of.name_of(hook)
+
+        def fail(name: str = name) -> None:
+            say_error(life.birth.notify_fd, f"hook {name} did not end in time")
+            _exit(life, WORKER_FAILED)
+
+        if error := _guarded(life, hook, fail):
+            say_error(life.birth.notify_fd, f"hook {name} failed: {last_line(error)}")
+            return False
+    return True
 
 
 def _take_leave(life: Life, status: int) -> int:
@@ -218,11 +226,11 @@ def _work(life: Life, target: Callable[..., object]) -> int:
         _wait_for_threads()
     except SystemExit as leaving:
         if isinstance(leaving.code, str):
-            life.tell("worker.error", reason=leaving.code)
+            refuse(life.tell, life.birth.notify_fd, leaving.code)
         return _status_of(leaving.code, worker)
     except BaseException:
-        reference = life.birth.pool.target
-        life.tell("worker.error", reason=f"{reference} raised", traceback=traceback.format_exc())
+        reason = f"{life.birth.pool.target} raised"
+        refuse(life.tell, life.birth.notify_fd, reason, traceback=traceback.format_exc())
         return WORKER_FAILED
     return _willing(worker)
 

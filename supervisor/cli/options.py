@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
 
 from supervisor.control.client import Client
-from supervisor.errors import ConfigError
-from supervisor.settings import Settings
+from supervisor.errors import ConfigError, SupervisorError
+from supervisor.settings import MasterSettings, Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DEFAULT_TIMEOUT = 30.0
+SLACK = 5.0  # seconds on top of a timeout of the configuration
 
 config = click.option(
     "-c",
@@ -46,11 +47,12 @@ def to_master(function: Function) -> Function:
 
 @dataclass(frozen=True)
 class Master:
-    """A running master as a command reaches it; its longest timeouts in seconds."""
+    """A running master as a command reaches it; its longest timeouts in seconds, as far as they are known."""
 
     client: Client
     start_timeout: float = DEFAULT_TIMEOUT
     stop_timeout: float = DEFAULT_TIMEOUT
+    stable_after: Mapping[str, float] = field(default_factory=dict)  # by pool
 
 
 def settings(path: str) -> Settings:
@@ -62,18 +64,51 @@ def settings(path: str) -> Settings:
 def master(config: str, socket: str | None) -> Master:
     """The master named by ``socket``, or else by the file ``config``.
 
+    A file with mistakes still leads to the master that runs with an earlier one.
+
     Raises:
-        ConfigError: the file cannot be used; says how to do without.
+        ConfigError: the file cannot be used, and nobody is running; says how to do without.
     """
     if socket is not None:
         return Master(Client(socket))
     try:
         found = settings(config)
     except ConfigError as error:
+        if (running := _running(config)) is not None:
+            return running
         advice = "supervisord-lite: to reach a running master without its file, use --socket PATH"
         raise ConfigError([*error.problems, advice]) from None
-    return Master(Client(found.master.socket), longest_start(found), found.master.stop_timeout)
+    stable = {name: pool.stable_after for name, pool in found.pools.items()}
+    return Master(Client(found.master.socket), longest_start(found), found.master.stop_timeout, stable)
+
+
+def _running(config: str) -> Master | None:
+    """The master of a file with mistakes, if ``[master]`` can be read and somebody answers there."""
+    found = _master_of(config)
+    if found is None:
+        return None
+    client = Client(found.socket)
+    try:
+        client.call("ping")
+    except SupervisorError:
+        return None
+    return Master(client, stop_timeout=found.stop_timeout)
+
+
+def _master_of(path: str) -> MasterSettings | None:
+    from supervisor.config.master_alone import read
+
+    return read(path, os.environ)
 
 
 def longest_start(settings: Settings) -> float:
     return max((pool.start_timeout for pool in settings.pools.values()), default=DEFAULT_TIMEOUT)
+
+
+def complete_pool(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The pools in the configuration, for the shell's completion."""
+    try:
+        pools = settings(ctx.params.get("config") or "config.toml").pools
+    except SupervisorError:
+        return []
+    return [name for name in pools if name.startswith(incomplete)]

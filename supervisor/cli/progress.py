@@ -8,12 +8,22 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.cli import words
 
 TOLD = frozenset(
-    {"stop.phase", "stop.waiting", "worker.killed", "worker.stack", "hook.failed", "hook.timeout"}
+    {
+        "stop.phase",
+        "stop.waiting",
+        "worker.killed",
+        "worker.stack",
+        "hook.failed",
+        "hook.timeout",
+        "master.warning",
+    }
 )
 SHORT = 0.1  # a phase that took less says nothing
 STACK = 4  # lines of a straggler's stack, innermost first; the log has all
@@ -83,3 +93,50 @@ def names(workers: list[dict[str, Any]]) -> str:
 def _name(worker: dict[str, Any]) -> str:
     name = str(worker.get("id") or worker.get("worker"))
     return name + (f" with {worker['in_flight']} in flight" if worker.get("in_flight") else "")
+
+
+# -- a reload ------------------------------------------------------------------
+
+
+@dataclass
+class Trial:
+    """What is known of a reload beside the status: its generation, and since when each pool has one of it."""
+
+    generation: int | None  # None: it has not begun
+    stable_after: Mapping[str, float]
+    ready: dict[str, float] = field(default_factory=dict)  # pool to monotonic seconds
+
+
+def reloading(status: dict[str, Any], trial: Trial, now: float) -> str:
+    """How many are new in each pool that is not done, and what it waits for."""
+    if trial.generation is None:
+        return "waiting for the reload that goes on"
+    pools: dict[str, Any] = status.get("pools") or {}
+    if not any(w["generation"] == trial.generation for pool in pools.values() for w in pool["workers"]):
+        return f"generation {trial.generation}: reading the configuration"
+    found = [text for name, pool in pools.items() for text in _rolling(name, pool, trial, now)]
+    return f"generation {trial.generation}: {'; '.join(found) or 'all new, finishing'}"
+
+
+def _rolling(name: str, pool: dict[str, Any], trial: Trial, now: float) -> Iterator[str]:
+    """``web 3 of 8 new, starting (web.3)``; nothing for a pool that is done."""
+    living = [w for w in pool["workers"] if w.get("pid")]
+    new = [w for w in living if w["generation"] == trial.generation]
+    up = [w for w in new if w["state"] in {"ready", "quiet"}]
+    if len(up) < pool["desired"] or len(up) < len(living):
+        yield f"{name} {len(up)} of {pool['desired']} new{_waits_for(name, living, new, trial, now)}"
+
+
+def _waits_for(
+    name: str, living: list[dict[str, Any]], new: list[dict[str, Any]], trial: Trial, now: float
+) -> str:
+    starting = [w for w in new if w["state"] == "starting"]
+    if starting:
+        return f", starting{names(starting)}"
+    leaving = [w for w in living if w["state"] == "stopping"]
+    if leaving:
+        return f", finishing{names(leaving)}"
+    since, needed = trial.ready.get(name), trial.stable_after.get(name)
+    if since is None or needed is None or now - since >= needed:
+        return ""
+    return f", stable for {now - since:.1f} of {needed:g} s"

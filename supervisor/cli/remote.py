@@ -6,7 +6,8 @@ import json
 
 import click
 
-from supervisor.cli import follow, options, watch
+from supervisor.cli import ends, options, states, watch
+from supervisor.cli.reload import reload as follow_reload
 from supervisor.control.protocol import MOST_WORKERS
 from supervisor.exits import ClientExit
 
@@ -28,6 +29,12 @@ def status(config: str, socket: str | None, as_json: bool, watching: bool) -> in
     return ClientExit.DONE
 
 
+def _ask(master: options.Master, method: str, **params: object) -> int:
+    """Only ask, for ``--no-wait``."""
+    master.client.call(method, **params)
+    return ClientExit.DONE
+
+
 @click.command(epilog="Example: supervisord-lite stop -c shop.toml")
 @options.to_master
 @click.option("--force", is_flag=True, help="SIGKILL now: work is cut.")
@@ -39,10 +46,7 @@ def stop(config: str, socket: str | None, force: bool, wait: bool) -> int:
     all work was finished, or --force was given.
     """
     master = options.master(config, socket)
-    if wait:
-        return follow.stop(master, force)
-    master.client.call("stop", force=force)
-    return ClientExit.DONE
+    return ends.stop(master, force) if wait else _ask(master, "stop", force=force)
 
 
 @click.command(epilog="Example: supervisord-lite restart -c shop.toml")
@@ -55,20 +59,20 @@ def restart(config: str, socket: str | None, wait: bool) -> int:
     master starts it again: systemd, or a loop in a shell.
     """
     master = options.master(config, socket)
-    if wait:
-        return follow.restart(master)
-    master.client.call("restart")
-    return ClientExit.DONE
+    return ends.restart(master) if wait else _ask(master, "restart")
 
 
 @click.command(epilog="Example: supervisord-lite reload -c shop.toml")
 @options.to_master
 @options.wait
 def reload(config: str, socket: str | None, wait: bool) -> int:
-    """Read the configuration again, replace the workers."""
-    del wait  # there is nothing to follow yet
-    options.master(config, socket).client.call("reload")
-    return ClientExit.DONE
+    """Read the configuration again, replace the workers one by one.
+
+    Never fewer ready workers than before.  If the file has mistakes or the new
+    workers fail, the old ones go on, and it exits 1 with the reason.
+    """
+    master = options.master(config, socket)
+    return follow_reload(master) if wait else _ask(master, "reload")
 
 
 @click.command(epilog="Example: supervisord-lite quiet -c shop.toml")
@@ -77,10 +81,7 @@ def reload(config: str, socket: str | None, wait: bool) -> int:
 def quiet(config: str, socket: str | None, wait: bool) -> int:
     """Take no new work, finish what there is, and stay."""
     master = options.master(config, socket)
-    if wait:
-        return follow.quiet(master)
-    master.client.call("quiet")
-    return ClientExit.DONE
+    return states.quiet(master) if wait else _ask(master, "quiet")
 
 
 @click.command(epilog="Example: supervisord-lite unquiet -c shop.toml")
@@ -89,24 +90,18 @@ def quiet(config: str, socket: str | None, wait: bool) -> int:
 def unquiet(config: str, socket: str | None, wait: bool) -> int:
     """Take work again after 'quiet'."""
     master = options.master(config, socket)
-    if wait:
-        return follow.unquiet(master)
-    master.client.call("unquiet")
-    return ClientExit.DONE
+    return states.unquiet(master) if wait else _ask(master, "unquiet")
 
 
 @click.command(epilog="Example: supervisord-lite scale consumer 8")
 @options.to_master
 @options.wait
-@click.argument("pool")
+@click.argument("pool", shell_complete=options.complete_pool)
 @click.argument("workers", type=click.IntRange(0, MOST_WORKERS))
 def scale(config: str, socket: str | None, wait: bool, pool: str, workers: int) -> int:
     """Change how many workers a pool has, until the next start."""
     master = options.master(config, socket)
-    if wait:
-        return follow.scale(master, pool, workers)
-    master.client.call("scale", pool=pool, workers=workers)
-    return ClientExit.DONE
+    return states.scale(master, pool, workers) if wait else _ask(master, "scale", pool=pool, workers=workers)
 
 
 @click.command(epilog="Example: supervisord-lite events --json | jq -r .message")

@@ -37,13 +37,16 @@ def lines(status: Object, width: int) -> Iterator[str]:
 
 def _lines(status: Object) -> Iterator[str]:
     yield _master(status)
+    if failed := _failed_reload(status.get("last_reload")):
+        yield f"  {failed}"
     pools = status.get("pools") or {}
     for name, pool in pools.items():
         yield f"  {words.plain(name)}: {_pool(pool)}"
         workers = pool.get("workers") or []
         columns = max((len(str(w.get("id"))) for w in workers), default=0)
+        mixed = len({w.get("generation") for w in workers}) > 1  # a reload, or what is left of an old one
         for worker in workers:
-            yield f"    {_worker(worker, columns)}"
+            yield f"    {_worker(worker, columns, _age(worker, pool) if mixed else '')}"
             yield from (f"      {words.plain(note)}" for note in _notes(worker))
 
 
@@ -61,6 +64,19 @@ def _master(status: Object) -> str:
     return ", ".join(found)
 
 
+def _failed_reload(last: Object | None) -> str | None:
+    """That the configuration or the code on disk is not what runs."""
+    if not last or last.get("ok") is not False:
+        return None
+    since = words.until(last.get("at"))
+    when = "" if since is None else f" {words.age(-since)} ago"
+    return f"last reload failed{when}: {words.plain(last.get('error') or 'see the log')}"
+
+
+def _age(worker: Object, pool: Object) -> str:
+    return " new" if worker.get("generation") == pool.get("generation") else " old"
+
+
 def _pool(pool: Object) -> str:
     found = [str(pool.get("state", "?")), f"{pool.get('ready', '?')} of {pool.get('desired', '?')} ready"]
     if pool.get("restarts"):
@@ -68,10 +84,10 @@ def _pool(pool: Object) -> str:
     return ", ".join(found)
 
 
-def _worker(worker: Object, columns: int) -> str:
-    """Columns, so that the eye can go down them: id, state, pid, age, memory, cpu, jobs."""
+def _worker(worker: Object, columns: int, age: str) -> str:
+    """Columns, so that the eye can go down them: id, state, pid, uptime, memory, cpu, jobs."""
     pid = worker.get("pid")
-    found = f"{words.plain(worker.get('id')):{columns}}  {worker.get('state', '?'):8}  "
+    found = f"{words.plain(worker.get('id')):{columns}}  {worker.get('state', '?'):8}{age}  "
     if pid is None:
         return (found + str(worker.get("status") or "")).rstrip()
     memory, cpu = worker.get("memory"), worker.get("cpu")

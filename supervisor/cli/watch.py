@@ -36,7 +36,7 @@ def width() -> int:
 def status(client: Client, as_json: bool) -> int:
     """Redraw until Ctrl-C; 3 when the master leaves meanwhile."""
     try:
-        with _interruptible(), client.events() as events:
+        with interruptible(), client.events() as events:
             _redraw(client.status(), as_json, first=True)
             while True:
                 _wait_for_news(events)
@@ -77,7 +77,7 @@ def events(client: Client, as_json: bool) -> int:
     colour = log.choose_colour(sys.stdout.fileno(), os.environ)
     last = None
     try:
-        with _interruptible(), client.events() as stream:
+        with interruptible(), client.events() as stream:
             for event in stream:
                 last = event.get("event")
                 line = log.render(event, "json" if as_json else "text", colour)
@@ -90,7 +90,7 @@ def events(client: Client, as_json: bool) -> int:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Ctrl-C is how a person ends what has no end: a KeyboardInterrupt here, and no fault."""
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_DFL:

@@ -1,9 +1,9 @@
 """From a TOML file to `Settings`, with every mistake in it at once.
 
-The steps, a module each: `source` (bytes to TOML), `expand` (``${VAR}``), `tables`
-(section by section) with `shape` (types) and `mistakes` (its errors), `units` (single values) and `rules`
-(ranges, and keys among each other), `unbuilt` (what this version lacks), `problems`
-(where and in which words).  Runs before the master or beside it, never in it, so
+The steps, a module each: `source` (a file to TOML), `expand` (``${VAR}``), `tables`
+(section by section) with `shape` (types) and `mistakes` (its errors), `units` (single values), `rules`
+(ranges, and keys among each other) and `env_file`, `accounts` (users and groups), `unbuilt` (what this
+version lacks), `problems` (where and in which words).  Runs before the master or beside it, never in it, so
 it may import what it likes.  Creates and changes nothing.
 """
 
@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 from supervisor.config import paths, source, tables, unbuilt
+from supervisor.config.accounts import accounts
 from supervisor.config.advice import warnings
 from supervisor.config.expand import expand
 from supervisor.config.problems import Problem, lines
@@ -55,13 +56,15 @@ def _settings(
     found = tables.sections(document, problems)
     folder = paths.folder_of(path)
     master = tables.master(found.get("master", {}), path, environ, problems)
+    pools = tables.pools(found, master, folder, problems)
     return Settings(
         file=path,
         path=paths.absolute(folder, os.path.basename(path)),
         master=master,
-        pools=tables.pools(found, master, folder, problems),
+        pools=pools,
         hooks=structure(Hooks, found.get("hooks", {}), ("hooks",), problems) or Hooks(),
         sockets=tables.sockets(found.get("sockets", {}), folder, problems),
         tasks=tables.tasks(found.get("tasks", {}), problems),
         http=tables.http(found["http"], folder, problems) if "http" in found else None,
+        accounts=accounts(pools, problems),
     )

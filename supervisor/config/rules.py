@@ -12,7 +12,8 @@ from typing import Any
 
 from supervisor.config import units
 from supervisor.config.problems import KeyPath, Problem, meant, shown
-from supervisor.settings import Hooks, MasterSettings
+from supervisor.settings import Hooks, MasterSettings, SocketSettings
+from supervisor.unix.addresses import Address, parse
 
 MOST_WORKERS = 10_000
 NONZERO = {
@@ -21,7 +22,7 @@ NONZERO = {
 }  # fmt: skip
 RANGES = {
     "workers": (0, MOST_WORKERS),
-    "surge": (1, MOST_WORKERS),
+    "surge": (0, MOST_WORKERS),  # 0: replace in place, for programs that cannot run twice
     "max_restarts": (0, 1_000_000),
     "max_jobs": (1, 10**15),
     "pause_after_failures": (0, 1_000_000),
@@ -74,10 +75,13 @@ def backoff(pool: Any, path: KeyPath) -> Iterator[Problem]:
 
 def known(table: Mapping[str, Any], key: str, names: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
     """A list of names of other tables: `after` of pools, `sockets` of sockets."""
-    written = table.get(key)
-    for i, name in enumerate(written if isinstance(written, list) else ()):
+    found = table.get(key)
+    written: list[Any] = found if isinstance(found, list) else []
+    for i, name in enumerate(written):
         if isinstance(name, str) and name not in names:
             yield Problem((*path, key, i), f"there is no {_KINDS[key]} {shown(name)}{meant(name, names)}")
+        elif name in written[:i]:
+            yield Problem((*path, key, i), f"names {shown(name)} a second time")
 
 
 _KINDS = {"after": "pool", "sockets": "socket"}
@@ -88,6 +92,42 @@ def command(table: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
         yield Problem(
             (*path, "command"), 'expected a program and its arguments, as in ["python", "serve.py"]'
         )
+
+
+def of_one_kind(table: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
+    """Keys that a target has a use for and a command has not, or the other way round."""
+    if "target" in table and "command" not in table and _stops_otherwise(table.get("stop_signal")):
+        yield Problem((*path, "stop_signal"), "is for a 'command': a target is told by TERM and USR2")
+    if "command" in table and "target" not in table:
+        if table.get("preload") is True:
+            yield Problem((*path, "preload"), "is for a 'target': a command has nothing to import")
+        for key in ("hooks", "options"):
+            if table.get(key):
+                yield Problem((*path, key), f"is for a 'target': a command knows nothing of {key}")
+
+
+def _stops_otherwise(written: object) -> bool:
+    return isinstance(written, str) and written.upper() not in {"TERM", "SIGTERM"}
+
+
+def socket(table: Mapping[str, Any], read: SocketSettings, path: KeyPath) -> Iterator[Problem]:
+    """What belongs to one kind of address has no meaning for another."""
+    kind = parse(read.bind).kind
+    if "mode" in table and kind != "unix":
+        yield Problem((*path, "mode"), 'is for "unix:/path" only: it is the mode of the file')
+    if "backlog" in table and kind == "fd":
+        yield Problem((*path, "backlog"), "is systemd's here: set Backlog= in the socket unit")
+
+
+def same_address(sockets: Mapping[str, SocketSettings]) -> Iterator[Problem]:
+    names: dict[Address, str] = {}
+    for name, socket in sockets.items():
+        other = names.setdefault(parse(socket.bind), name)
+        if other != name:
+            yield Problem(
+                ("sockets", name, "bind"),
+                f"is where sockets.{other} listens; a pool may name that one, so keep one of them",
+            )
 
 
 def circles(after: Mapping[str, list[str]]) -> Iterator[Problem]:

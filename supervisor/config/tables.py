@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from supervisor.config import paths, rules, units
+from supervisor.config import env_file, paths, rules, units
 from supervisor.config.problems import KeyPath, Problem, meant, shown
 from supervisor.config.shape import structure
 from supervisor.settings import (
@@ -93,6 +93,7 @@ def pools(
         problems += rules.command(table, path)
         problems += rules.known(table, "after", written, path)
         problems += rules.known(table, "sockets", sections.get("sockets", {}), path)
+        problems += rules.of_one_kind(table, path)
         problems += rules.pool_hooks(table, path)
         if pool := structure(PoolSettings, _without_master_hooks(table), path, problems, {"name": name}):
             problems += rules.values(pool, path)
@@ -118,7 +119,19 @@ def _completed(
     pool = _placed(pool, ("env_file", "working_dir"), folder, path, problems)
     stdout = _output(pool.stdout, folder, (*path, "stdout"), problems)
     stderr = _output(pool.stderr, folder, (*path, "stderr"), problems)
-    return dataclasses.replace(pool, stop_timeout=stop, stdout=stdout, stderr=stderr)
+    env = _env(pool, path, problems)
+    return dataclasses.replace(pool, stop_timeout=stop, stdout=stdout, stderr=stderr, env=env)
+
+
+def _env(pool: PoolSettings, path: KeyPath, problems: list[Problem]) -> Mapping[str, str]:
+    """What `env` says, over what the file says."""
+    if not pool.env_file:
+        return pool.env
+    try:
+        return {**env_file.read(pool.env_file), **pool.env}
+    except ValueError as error:
+        problems.append(Problem((*path, "env_file"), str(error)))
+        return pool.env
 
 
 def _output(value: Any, folder: str, path: KeyPath, problems: list[Problem]) -> Any:
@@ -130,7 +143,9 @@ def sockets(tables: Mapping[str, Any], folder: str, problems: list[Problem]) -> 
     for name, table, path in _named("sockets", tables, problems):
         if socket := structure(SocketSettings, table, path, problems, {"name": name}):
             problems += rules.values(socket, path)
+            problems += rules.socket(table, socket, path)
             read[name] = dataclasses.replace(socket, bind=_bind(socket.bind, folder, path, problems))
+    problems += rules.same_address(read)
     return read
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from supervisor.config.expand import bare
 from supervisor.config.problems import meant, shown
 from supervisor.settings import Bytes, Mode, Reference, Seconds
+from supervisor.unix.addresses import parse
 
 TEN_YEARS = 10 * 365.25 * 86400
 LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path has 108 bytes, one of them the final NUL; see unix(7)
@@ -166,23 +167,18 @@ def variable(key: str) -> None:
 
 
 def bind(value: Any) -> str:
-    address = text(value)
-    scheme, _, rest = address.partition(":")
-    if scheme == "fd" and not rest.isdigit():
-        name(rest)
-    elif scheme == "unix":
-        socket_path(rest)
-    elif not _is_tcp(address):
+    written = text(value)
+    try:
+        address = parse(written)
+    except ValueError as error:
+        more = f": {error}" if str(error) else ""
         raise ValueError(
             'expected "127.0.0.1:8000", "[::1]:8000", "unix:/path" or "fd:NAME" (from systemd), '
-            f"not {shown(value)}"
-        )
-    return address
-
-
-def _is_tcp(address: str) -> bool:
-    parts = re.fullmatch(r"(?:\[[0-9A-Fa-f:.%A-Za-z_]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", address)
-    return parts is not None and int(parts[1]) <= 65535  # noqa: PLR2004 - the largest port there is
+            f"not {shown(value)}{more}"
+        ) from None
+    if address.kind == "unix":
+        socket_path(address.where)
+    return written
 
 
 def socket_path(path: str) -> None:

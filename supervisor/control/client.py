@@ -44,6 +44,10 @@ class ControlError(SupervisorError):
         self.code = code
 
 
+class LeftError(ControlError):
+    """The master was gone before it answered."""
+
+
 class Connection:
     """One connection, line by line, with a time limit on each wait."""
 
@@ -141,7 +145,7 @@ class Connection:
             line = self.line(time.monotonic() + self._timeout)
         except EOFError:
             text = f"the master at {self._path} closed the connection without a reply; see its log"
-            raise ControlError(text) from None
+            raise LeftError(text) from None
         if line is None:
             raise self._silent()
         return self._result(line)

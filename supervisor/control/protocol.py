@@ -55,6 +55,7 @@ METHODS: dict[str, dict[str, Param]] = {
     "status": {},
     "stop": {"force": Param("true or false", lambda v: isinstance(v, bool), required=False, default=False)},
     "restart": {},
+    "reload": {},
     "quiet": {},
     "unquiet": {},
     "scale": {
@@ -66,9 +67,7 @@ METHODS: dict[str, dict[str, Param]] = {
     },
     "events": {},
 }
-LATER = frozenset(
-    {"reload", "tasks.list", "tasks.pause", "tasks.resume", "tasks.run", "tasks.history"},
-)
+LATER = frozenset({"tasks.list", "tasks.pause", "tasks.resume", "tasks.run", "tasks.history"})
 
 
 def respond(line: bytes, answer: Answer) -> bytes | None:

@@ -35,6 +35,8 @@ class Requests:
                 self._stop(force=params["force"])
             case "restart":
                 self._restart()
+            case "reload":
+                return {"reload": self._reload()}
             case "quiet" | "unquiet":
                 self._hush(method == "quiet")
             case "scale":
@@ -52,6 +54,12 @@ class Requests:
         if stop is not None and stop.firmness is not Firmness.RESTART:
             raise Refusal(REFUSED, "it is stopping already: start it again when it is gone")
         self._life.ask(Firmness.RESTART, "SIGUSR2", self._now(), by=COMMAND)
+
+    def _reload(self) -> int:
+        """The number of the reload that will include this request: its events carry it."""
+        if self._life.stop is not None:
+            raise Refusal(REFUSED, "it is stopping already: nothing is reloaded any more")
+        return self._life.renew("SIGHUP", self._now(), by=COMMAND)
 
     def _hush(self, on: bool) -> None:
         if self._life.stop is not None:

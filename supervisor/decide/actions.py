@@ -40,9 +40,20 @@ class Quiet:
 
 @dataclass(frozen=True)
 class Dump:
-    """Have a worker write its Python stacks, before it is killed."""
+    """Have a worker say what it is at, before it is killed: a target writes its Python stacks.
+
+    A command gets ABRT, if ``abort``; else only the kernel is asked.
+    """
 
     worker: int
+    abort: bool = False
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Read the memory of these workers.  Comes back as the fact ``measured``."""
+
+    workers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -79,6 +90,30 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Prepare:
+    """Take what the reader of this generation found, and open what it needs.
+
+    Comes back as the fact ``prepared`` or ``refused``.
+    """
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """This generation holds from now on: close what only the old one had."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class Undo:
+    """This generation is given up: close what only it had."""
+
+    generation: int
+
+
+@dataclass(frozen=True)
 class Note:
     """Something happened that people want to read about: one event."""
 
@@ -94,4 +129,19 @@ class Finish:
     status: int
 
 
-Action = Start | Stop | Quiet | Dump | Kill | Sweep | KillGroup | Run | Note | Finish
+Action = (
+    Start
+    | Stop
+    | Quiet
+    | Dump
+    | Measure
+    | Kill
+    | Sweep
+    | KillGroup
+    | Run
+    | Prepare
+    | Commit
+    | Undo
+    | Note
+    | Finish
+)

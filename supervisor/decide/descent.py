@@ -11,11 +11,12 @@ Knows pools and moments; knows nothing of signals or processes.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from supervisor.decide.actions import Action, Finish, Note, Sweep
 from supervisor.decide.moment import Moment
 from supervisor.decide.pool import Pool
+from supervisor.decide.pools import Pools
 from supervisor.decide.stopping import Farewell, Firmness, Phase, Stopping
 from supervisor.exits import Exit
 
@@ -31,20 +32,22 @@ class Descent:
     """Walks one `Stopping` through its phases."""
 
     def __init__(
-        self, stop: Stopping, pools: Collection[Pool], moments: Mapping[str, Moment], drain_delay: float
+        self, stop: Stopping, pools: Pools, moments: Mapping[str, Moment], drain_delay: float
     ) -> None:
         self.stop = stop
         self.alone = False  # no child of any kind is left
         self._pools, self._moments, self._drain_delay = pools, moments, drain_delay
         self._remind_at: float | None = None
         self._swept_at: float | None = None  # helpers had their last KILL
+        self._told: set[str] = set()  # pools that were told to leave
+        self._reminded: set[int] = set()
 
     # -- questions -------------------------------------------------------------
 
     @property
     def empty(self) -> bool:
-        """No worker is left."""
-        return not any(pool.workers for pool in self._pools)
+        """No worker of the configuration's pools is left."""
+        return not any(pool.workers for pool in self._pools.of_users())
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
@@ -58,7 +61,8 @@ class Descent:
             case Phase.DRAIN_DELAY:
                 return self._delay_until()
             case Phase.TERMINATE:
-                return self.stop.deadline
+                waiting = [self._latest(pool) for pool in self._untold()]
+                return min([self.stop.deadline, *waiting])
             case Phase.KILL | Phase.HELPERS:
                 return self.stop.phase_began + GIVE_UP_SECONDS
         return None
@@ -79,7 +83,7 @@ class Descent:
         if stop.firmness is Firmness.FORCE and stop.phase in BEFORE_KILL:
             yield from self._force(now)
         if stop.phase is Phase.ANNOUNCE:
-            self._announce()
+            self._announce(now)
             yield self._enter(Phase.ON_STOP, now)
         if stop.phase is Phase.ON_STOP:
             yield from self._run_on_stop(now)
@@ -90,8 +94,10 @@ class Descent:
             if now < self._delay_until() and not self.empty:
                 return
             yield self._enter(Phase.TERMINATE, now)
-            self._tell_workers(now)
+            for pool in self._pools.leaving:
+                pool.leave(now, stop.deadline, replace=False)
         if stop.phase is Phase.TERMINATE:
+            self._tell_workers(now)
             yield from self._remind(now)
             if now < stop.deadline and not self.empty:
                 return
@@ -102,8 +108,11 @@ class Descent:
     def _after_the_deadline(self, now: float, broken: Exit | None) -> Iterator[Action]:
         stop = self.stop
         if stop.phase is Phase.KILL:
-            yield from self._give_up(now, over=self.empty)
-            if not (self.empty or stop.stuck):
+            if self.empty:
+                self._pools.dismiss(now, everyone=True)
+            left = [w.name for pool in self._pools for w in pool.workers.values()]
+            yield from self._give_up(left, now)
+            if left and not stop.stuck:
                 return
             yield self._enter(Phase.HELPERS, now)
             self.alone, self._swept_at = False, None
@@ -129,8 +138,9 @@ class Descent:
         name, seconds = self.stop.enter(phase, now)
         return Note("stop.phase", None, {"phase": name, "seconds": round(seconds, 6), "next": phase.value})
 
-    def _announce(self) -> None:
-        for pool in self._pools:
+    def _announce(self, now: float) -> None:
+        self._pools.dismiss(now)
+        for pool in self._pools.of_users():
             pool.hold()
             for worker in pool.workers.values():
                 self.stop.farewells[worker.id] = Farewell(worker)
@@ -149,34 +159,56 @@ class Descent:
             return False
         return not all(self._moments[name].done for name in (*GOING_UP, "on_stop"))
 
+    def _untold(self) -> list[Pool]:
+        return [pool for pool in self._pools.users.values() if pool.name not in self._told]
+
+    def _followers(self, pool: Pool) -> list[Pool]:
+        """Pools that come after this one, and so leave before it."""
+        return [other for other in self._pools.users.values() if pool.name in other.settings.after]
+
+    def _depth(self, pool: Pool) -> int:
+        return 1 + max((self._depth(other) for other in self._followers(pool)), default=-1)
+
+    def _latest(self, pool: Pool) -> float:
+        """However slow its followers are, it is told in time to finish as well: each has its share."""
+        depths = 1 + max(self._depth(other) for other in self._pools.users.values())
+        began, share = self.stop.phase_began, self._depth(pool) / depths
+        return began + (self.stop.deadline - began) * share
+
     def _tell_workers(self, now: float) -> None:
-        for pool in reversed(list(self._pools)):
-            kill_at = min(self.stop.deadline, now + pool.settings.stop_timeout)
-            pool.leave(now, kill_at, replace=self.stop.firmness is Firmness.RESTART)
-        self._remind_at = now + UNACKNOWLEDGED
+        """Those that nobody comes after any more; the last ones of the configuration first."""
+        for pool in reversed(self._untold()):
+            left = [other for other in self._followers(pool) if other.workers or other.name not in self._told]
+            if not left or now >= self._latest(pool):
+                self._told.add(pool.name)
+                self._remind_at = now + UNACKNOWLEDGED
+                pool.leave(now, self.stop.deadline, replace=self.stop.firmness is Firmness.RESTART)
 
     def _remind(self, now: float) -> Iterator[Action]:
         if self._remind_at is None or now < self._remind_at:
             return
         self._remind_at = None
-        silent = [w.name for p in self._pools for w in p.workers.values() if w.acknowledged_at is None]
+        told = [w for pool in self._pools.of_users() for w in pool.workers.values() if w.answers_stops]
+        late = [w for w in told if w.asked_at is not None and now >= w.asked_at + UNACKNOWLEDGED]
+        silent = [w for w in late if w.acknowledged_at is None and w.id not in self._reminded]
+        self._reminded |= {w.id for w in silent}
         if silent:
-            yield Note("stop.waiting", None, {"workers": silent, "seconds": UNACKNOWLEDGED})
+            names = [worker.name for worker in silent]
+            yield Note("stop.waiting", None, {"workers": names, "seconds": UNACKNOWLEDGED})
 
     def _force(self, now: float) -> Iterator[Action]:
         if self.stop.phase is Phase.ANNOUNCE:
-            self._announce()
+            self._announce(now)
         for name in (*GOING_UP, "on_stop"):
             self._moments[name].abandon()
-        for pool in self._pools:
+        for pool in self._pools.of_users():
             pool.force()
         self._remind_at = None
         yield self._enter(Phase.KILL, now)
 
-    def _give_up(self, now: float, *, over: bool) -> Iterator[Action]:
-        if not over and now >= self.stop.phase_began + GIVE_UP_SECONDS:
+    def _give_up(self, left: list[str], now: float) -> Iterator[Action]:
+        if left and now >= self.stop.phase_began + GIVE_UP_SECONDS:
             self.stop.stuck = True
-            left = [w.name for p in self._pools for w in p.workers.values()]
             yield Note("stop.stuck", None, {"workers": left, "seconds": GIVE_UP_SECONDS})
 
     def _sweep(self, now: float) -> Iterator[Action]:

@@ -14,14 +14,15 @@ processes; times are monotonic seconds that it is told.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 
-from supervisor.decide.actions import Action, KillGroup, Note, Start
+from supervisor.decide.actions import Action, KillGroup, Note
 from supervisor.decide.deadlines import Deadlines
 from supervisor.decide.descent import HELPER_SECONDS, Descent
 from supervisor.decide.moment import Moment
 from supervisor.decide.pool import Pool
+from supervisor.decide.pools import Pools, Terminals
+from supervisor.decide.reload import Reload, Stage
 from supervisor.decide.stopping import Firmness, Stopping
 from supervisor.exits import End, Exit
 from supervisor.settings import Settings
@@ -32,36 +33,42 @@ IMPORT_SECONDS = 30.0  # for importing the modules of the master's hooks
 class Life:
     """What the master should do next, from its first fork to its last breath."""
 
-    def __init__(self, settings: Settings, random: Callable[[], float]) -> None:
-        ids, master = itertools.count(1), settings.master
-        self.settings = master
-        self.pools = {name: Pool(pool, ids, random) for name, pool in settings.pools.items()}
+    def __init__(
+        self, settings: Settings, random: Callable[[], float], terminals: Terminals = (False, False)
+    ) -> None:
+        self.configuration, self.settings = settings, settings.master
+        self.everybody = Pools(settings, random, terminals)
+        self.generation = self._newest = 1
+        self.reload: Reload | None = None
+        self.reloads = 0  # that have begun
+        self._wished: tuple[str, str | None] | None = None  # a reload: the reason, and by whom
         self.moments = {
-            name: Moment(name, master.hook_timeout, fatal=name == "on_start")
+            name: Moment(name, self.settings.hook_timeout, fatal=name == "on_start")
             for name in ("on_start", "on_ready", "on_stop", "on_exit")
         }
         self.moments["import"] = Moment("import", IMPORT_SECONDS, count=1)
         self.descent: Descent | None = None
         self.quiet = self.was_ready = False
         self.broken: Exit | None = None  # the status of a master that cannot go on
-        self._whose: dict[int, Pool] = {}
         self._groups: Deadlines[int] = Deadlines()  # what outlived its worker
         self._news: list[Action] = []
 
     # -- facts -----------------------------------------------------------------
 
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """Those of the configuration, by name."""
+        return self.everybody.users
+
     def whose(self, id: int) -> Pool | None:
         """The pool of a worker that is not gone."""
-        return self._whose.get(id)
+        return self.everybody.whose(id)
 
     def exited(self, id: int, end: End, now: float) -> None:
         """A worker was reaped, or could not be forked."""
-        pool = self._whose.pop(id, None)
-        if pool is None:
-            return
-        if self.descent and (farewell := self.descent.stop.farewells.get(id)):
+        if self.descent and (farewell := self.descent.stop.farewells.get(id)) and farewell.gone_at is None:
             farewell.gone_at, farewell.end = now, end
-        pool.exited(id, end, now)
+        self.everybody.exited(id, end, now)
 
     def outlived(self, group: int, now: float) -> None:
         """A worker is gone and others of its process group are not; they have had TERM."""
@@ -81,9 +88,19 @@ class Life:
         """A hook of the master's returned, or raised ``error``."""
         self.moments[moment].ended(index, error)
 
+    def prepared(self, settings: Settings, changed: list[str]) -> None:
+        """The configuration was read again, and what it needs is open."""
+        if self.reload:
+            self.reload.prepared(settings, changed)
+
+    def refused(self, error: str) -> None:
+        """The configuration cannot be read again, or what it needs cannot be opened."""
+        if self.reload:
+            self.reload.refused(error)
+
     def thawed(self, now: float) -> None:
         """The master did not run for a while, so it could hear nobody."""
-        for pool in self.pools.values():
+        for pool in self.everybody:
             pool.thawed(now)
 
     # -- wishes ----------------------------------------------------------------
@@ -99,7 +116,7 @@ class Life:
             seconds = self.settings.stop_timeout
             stop = Stopping(firmness, reason, now, now + seconds, now + seconds / 2, phase_began=now)
             delay = self.settings.drain_delay
-            self.descent = Descent(stop, self.pools.values(), self.moments, delay)
+            self.descent = Descent(stop, self.everybody, self.moments, delay)
         elif firmness > self.descent.stop.firmness:
             self.descent.stop.firmness, self.descent.stop.reason = firmness, reason
         else:
@@ -126,6 +143,20 @@ class Life:
             for pool in self.pools.values():
                 pool.hush(on)
 
+    def renew(self, reason: str, now: float, by: str | None = None) -> int:
+        """Reload; return the number of the reload that will have read the file after now.
+
+        Wishes during one merge into one more after it.
+        """
+        del now
+        if self.descent is None:
+            if self._wished is None and self.reload is not None:
+                self._news.append(Note("reload.queued", None, {"reason": reason, "reload": self.reloads + 1}))
+            self._wished = (reason, by)
+        else:
+            self._news.append(Note("signal.ignored", None, {"signal": reason, "reason": "already stopping"}))
+        return self.reloads + 1
+
     def resize(self, pool: Pool, size: int, now: float) -> None:
         """Want so many workers in ``pool``; one that is parked tries again."""
         if self.descent is None:
@@ -147,35 +178,81 @@ class Life:
             return "restarting" if self.descent.stop.firmness is Firmness.RESTART else "stopping"
         if not self.was_ready:
             return "starting"
+        if self.reload:
+            return "reloading"
         return "quiet" if self.quiet else "running"
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
-        times = [pool.deadline() for pool in self.pools.values()]
+        times = [self.everybody.deadline(), self._groups.earliest()]
         times += [moment.until for moment in self.moments.values()]
-        times.append(self._groups.earliest())
         if self.descent:
             times.append(self.descent.deadline())
+        elif self.reload:
+            times.append(self.reload.deadline())
         return min((t for t in times if t is not None), default=None)
 
     # -- the plan --------------------------------------------------------------
 
     def plan(self, now: float) -> list[Action]:
         """What to do now.  Asked again at the same time, it has nothing to add."""
-        facts = [action for pool in self.pools.values() for action in pool.news()]
+        facts = self.everybody.news()
         rise = [] if self.descent else list(self._rise(now))
-        descent = list(self.descent.plan(now, self.broken)) if self.descent else []
-        in_order = reversed(self.pools.values()) if self.descent else self.pools.values()
-        pools = [action for pool in in_order for action in self._plan_pool(pool, now)]
+        descent = list(self._descend(now)) if self.descent else []
+        pools = list(self._plan_pools(now))
         groups = [KillGroup(group) for group in self._groups.due(now)]
         news, self._news = self._news, []
         return [*news, *facts, *groups, *descent, *pools, *rise]
 
-    def _plan_pool(self, pool: Pool, now: float) -> list[Action]:
-        pool.paused = self._hooks_hold_forks()
-        plan = pool.plan(now)
-        self._whose.update((action.worker, pool) for action in plan if isinstance(action, Start))
-        return plan
+    def _descend(self, now: float) -> Iterator[Action]:
+        if self.descent is None:
+            return
+        if self.reload:
+            yield from self.reload.abandon(f"the master is stopping: {self.descent.stop.reason}")
+            self.reload = None
+        yield from self.descent.plan(now, self.broken)
+
+    def _plan_pools(self, now: float) -> Iterator[Action]:
+        """What the pools do may bring the reload further, and that gives them more to do."""
+        held, backwards = self._hooks_hold_forks(), self.descent is not None
+        yield from self._renew(now)
+        before: tuple[int, Stage] | None = (0, Stage.DONE)
+        while before != (stage := (self.reload.number, self.reload.stage) if self.reload else None):
+            before = stage
+            yield from self.everybody.plan(now, held=held, backwards=backwards)
+            yield from self._renew(now)
+
+    def _renew(self, now: float) -> Iterator[Action]:
+        """The reload that goes on, or the next one."""
+        if self.reload is None and self._wished and not self.descent and not self._hooks_hold_forks():
+            yield self._begin_reload(*self._wished, now)
+        if self.reload:
+            yield from self.reload.plan(now)
+            if self.reload.stage in (Stage.CLEARING, Stage.DONE):
+                self._take_over(self.reload)
+            if self.reload.over:
+                self.reload = None
+
+    def _begin_reload(self, reason: str, by: str | None, now: float) -> Note:
+        self._wished = None
+        self.reloads += 1
+        self._newest += 1
+        self.reload = Reload(self.reloads, self._newest, self.everybody, now)
+        fields = {"reload": self.reloads, "reason": reason, "by": by, "generation": self._newest}
+        return Note("reload.started", None, fields)
+
+    def _take_over(self, reload: Reload) -> None:
+        """What the new configuration says of the master itself holds from now on."""
+        if reload.settings is None or self.generation == reload.generation:
+            return
+        before, self.configuration = self.configuration, reload.settings
+        self.generation, self.settings = reload.generation, self.configuration.master
+        for moment in self.moments.values():
+            moment.timeout = self.settings.hook_timeout if moment.name != "import" else moment.timeout
+        if self.configuration.hooks != before.hooks:
+            for name in ("on_start", *(["on_ready"] if self.was_ready else [])):
+                self.moments[name].skip()
+            self.moments["import"] = Moment("import", IMPORT_SECONDS, count=1)
 
     def _hooks_hold_forks(self) -> bool:
         """Nothing is forked before ``on_start`` is over, nor while a hook's thread runs."""
@@ -186,6 +263,8 @@ class Life:
         for name in ("import", "on_start"):
             moment = self.moments[name]
             yield from moment.plan(now)
+            if moment.failed is not None and self.generation > 1:  # a reload's hooks: the old ones go on
+                moment.failed = None
             if moment.failed is not None:
                 self._abort(name, moment.failed, now)
             if moment.failed is not None or not moment.done:

@@ -34,7 +34,7 @@ def judge(end: End, lived: float, asked: bool, settings: PoolSettings) -> Verdic
         return Verdict.FAILURE  # it has not had its one life yet
     if settings.restart == "never":
         return Verdict.FINISHED
-    if end.code == WORKER_REPLACE:
+    if end.code == WORKER_REPLACE and settings.command is None:  # to a program it may mean anything
         return Verdict.PLANNED
     if end.code == WORKER_DONE:
         if settings.restart == "on-failure":

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from supervisor.settings import PoolSettings
+
 
 class State(Enum):
     """A worker that is gone is not in the dict."""
@@ -29,6 +31,7 @@ class Worker:
     slot: int
     generation: int
     born_at: float  # when its start was planned, so before the fork
+    settings: PoolSettings  # those of its generation
     state: State = State.FORKING
     pid: int | None = None
     ready_at: float | None = None
@@ -43,6 +46,9 @@ class Worker:
     jobs: int | None = None
     in_flight: int | None = None
     text: str | None = None  # its last STATUS=
+    error: str | None = None  # its last X_ERROR=: why it cannot start
+    worn: str | None = None  # why it is to be replaced though it works
+    measured: bool = False  # its memory has been read once
 
     @property
     def name(self) -> str:
@@ -53,6 +59,11 @@ class Worker:
     def leaving(self) -> bool:
         """On its way out, so no longer part of the pool's strength."""
         return self.state in (State.STOPPING, State.KILLED)
+
+    @property
+    def answers_stops(self) -> bool:
+        """It can acknowledge a stop: a target does, of commands those that speak sd_notify."""
+        return self.settings.command is None or self.settings.ready == "notify"
 
     def lived(self, now: float) -> float:
         """Seconds since it was ready; 0 if it never was."""

@@ -10,6 +10,7 @@ brings about is a fact of the next turn.  `hands` carries out, `voice` tells.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import traceback
@@ -26,6 +27,8 @@ from supervisor.decide.stopping import Firmness
 from supervisor.errors import StartError
 from supervisor.exits import Exit, signal_name
 from supervisor.hook_thread import HookThread
+from supervisor.master.births import Births
+from supervisor.master.editions import Editions
 from supervisor.master.hands import Hands
 from supervisor.master.voice import Voice
 from supervisor.messages import hear
@@ -33,6 +36,7 @@ from supervisor.settings import Settings
 from supervisor.status import Beside, snapshot
 from supervisor.unix.children import Children
 from supervisor.unix.doors import Doors
+from supervisor.unix.drains import STDERR, STDOUT, Last
 from supervisor.unix.loop import Loop, Seen
 from supervisor.unix.process import end, has_children
 from supervisor.unix.usage import usage
@@ -40,7 +44,9 @@ from supervisor.unix.usage import usage
 LAST_SWEEPS = 3  # a killed process may leave children of its own, which come to us
 FROZEN = 1.0  # a turn so many seconds late means that the master itself did not run
 # Messages before exits: a worker that said READY and is gone was ready.
-RANK = {"signal": 0, "notify": 1, "hook": 2, "control": 3, "client": 3, "output": 4, "exit": 5}
+# The answers of templates first of all: a worker's pid must be known before it is heard or buried.
+ORDER = "signal template notify hook control client output drain meter told exit"
+RANK = {kind: place for place, kind in enumerate(ORDER.split())}
 
 
 class Master:
@@ -54,40 +60,52 @@ class Master:
         environ: Mapping[str, str],
         nofile: tuple[int, int],
     ) -> None:
-        self.settings, self.doors, self.loop = settings, doors, loop
-        self.life = Life(settings, _chance)
+        self.doors, self.loop = doors, loop
+        self.life = Life(settings, _chance, terminals=(os.isatty(STDOUT), os.isatty(STDERR)))
         self.children = Children(loop)
         self.hooks = HookThread(settings)
         self.announcer = Announcer(settings.master, loop)
         self.voice = Voice(self.life, self.announcer, self.hooks, environ, loop.now())
         self.tell = self.announcer.tell
-        self.hands = Hands(
-            settings,
+        self.editions = Editions(settings, doors, self.announcer, self.hooks, loop)
+        self.births = Births(
+            self.editions,
             self.life,
+            doors,
+            loop,
             children=self.children,
-            hooks=self.hooks,
             voice=self.voice,
-            notify=doors.notify,
+            environ=environ,
             nofile=nofile,
         )
-        self._beside = Beside(os.getpid(), loop.now(), self.voice.ends, usage)
+        self.hands = Hands(
+            self.life,
+            self.editions,
+            self.births,
+            children=self.children,
+            voice=self.voice,
+            hooks=self.hooks,
+        )
+        self._beside = Beside(os.getpid(), loop.now(), self.voice.ends, usage, lambda: self.voice.last_reload)
         requests = Requests(self.life, self._picture, loop.now)
         self.server = Server(loop, doors.control.socket, requests.answer, self._server_failed)
         self.announcer.publish = self.server.publish
-        loop.watch(doors.notify.socket.fileno(), "notify")
+        for receiver in doors.receivers():
+            loop.watch(receiver.socket.fileno(), "notify")
         loop.watch(self.hooks.fd, "hook")
 
     # -- turns ---------------------------------------------------------------------
 
     def run(self) -> int:
         """Live until the plan says `Finish`; return the exit status."""
-        name, file = self.settings.master.name, self.settings.file
+        name, file = self.editions.current.master.name, self.editions.current.file
         self.tell("master.started", name=name, pid=os.getpid(), file=file, version=__version__)
         while self.hands.status is None:
             try:
                 self._turn()
             except Exception:  # a bug here: say so, and leave in order
                 self._broke(traceback.format_exc())
+        self.voice.wait_no_longer(math.inf)
         self.tell("master.exiting", status=self.hands.status)
         return self.hands.status
 
@@ -96,6 +114,7 @@ class Master:
         for _ in range(LAST_SWEEPS):
             for pid in self.children.adopted() if has_children() else ():
                 end(pid)
+        self.births.close()
         self.server.finish()
         self.announcer.finish()
 
@@ -109,7 +128,8 @@ class Master:
     def _deadline(self, now: float) -> float | None:
         if self.hands.facts:
             return now
-        times = (self.life.deadline(), self.server.deadline(), self.voice.service.deadline())
+        others = (self.server.deadline(), self.voice.deadline(), self.voice.service.deadline())
+        times = (self.life.deadline(), *others)
         return min((t for t in times if t is not None), default=None)
 
     def _look(self, deadline: float | None) -> None:
@@ -123,6 +143,7 @@ class Master:
             self._note(one, now)
         if deadline is not None and now - deadline > FROZEN:
             self.life.thawed(now)
+        self.voice.wait_no_longer(now)
         self.server.expire(now)
         if any(one.kind == "exit" or one.key == signal.SIGCHLD for one in seen):
             self._reap()
@@ -136,13 +157,22 @@ class Master:
 
     # -- what was seen -------------------------------------------------------------
 
-    def _note(self, seen: Seen, now: float) -> None:
+    def _note(self, seen: Seen, now: float) -> None:  # noqa: C901  # one kind of thing a case
         match seen.kind:
             case "signal":
                 self._note_signal(seen.key, now)
             case "notify":
-                for pid, message in self.doors.notify.messages():
-                    self._hear(pid, message, now)
+                for receiver in self.doors.receivers():
+                    for pid, message in receiver.messages():
+                        self._hear(pid, message, now)
+            case "template":
+                self.births.learn()
+            case "drain":
+                self._note_output()
+            case "meter":
+                self._note_memory()
+            case "told":
+                self._note_exec(seen.key, now)
             case "hook":
                 self._note_hooks()
             case "control" | "client":
@@ -173,9 +203,7 @@ class Master:
                 for child in self.children.blind():
                     self._bury(child, now)
             case signal.SIGHUP:
-                self.tell(
-                    "signal.ignored", "warning", signal=name, reason="reload is not built yet, USR2 restarts"
-                )
+                self.life.renew(name, now)
             case _:
                 self.tell("signal.ignored", "warning", signal=name, reason="it has no meaning here")
 
@@ -188,6 +216,7 @@ class Master:
             self.announcer.reopen()
         except StartError as error:
             self.tell("log.failed", reason=str(error))
+        self.births.drains.reopen()
 
     def _hear(self, pid: int, message: dict[str, str], now: float) -> None:
         number = self.children.number(pid)
@@ -195,12 +224,35 @@ class Master:
         if number is not None and pool is not None:
             hear(pool, number, message, now)
 
+    def _note_exec(self, number: int, now: float) -> None:
+        pool = self.life.whose(number)
+        if (
+            self.births.executed(number)
+            and pool is not None
+            and pool.workers[number].settings.ready == "auto"
+        ):
+            pool.ready(number, now)
+
+    def _note_output(self) -> None:
+        for told in self.births.drains.seen():
+            if isinstance(told, Last):
+                self.voice.lines(told.number, told.lines)
+            else:
+                self.tell("output.lost", reason=str(told), dropped=told.dropped, cut=told.cut)
+
+    def _note_memory(self) -> None:
+        for pid, used in self.births.meter.answers().items():
+            number = self.children.number(pid)
+            pool = None if number is None else self.life.whose(number)
+            if number is not None and pool is not None:
+                pool.measured(number, used)
+
     def _note_hooks(self) -> None:
         for ended in self.hooks.results():
             if ended.error:
                 self.tell("hook.failed", hook=ended.hook, traceback=ended.error)
             if ended.moment == "import":
-                self.hands.foreign = foreign_modules(self.hooks.brought)
+                self.births.foreign = foreign_modules(self.hooks.brought)
                 self.life.imported(self.hooks.counts())
             error = ended.error.strip().rpartition("\n")[2] if ended.error else None
             self.life.hook_ended(ended.moment, ended.index, error)
@@ -210,7 +262,12 @@ class Master:
         if buried is None:
             return
         end, group = buried
+        if self.births.drains.gone(number):
+            self.voice.await_lines(number)
+        pool = self.life.whose(number)
         self.life.exited(number, end, now)
+        if pool is not None and pool.name.startswith("@"):
+            self.births.template_gone(pool.name)
         if group is not None:
             self.life.outlived(group, now)
 

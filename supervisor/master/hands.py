@@ -11,20 +11,20 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from supervisor.child.birth import Birth
-from supervisor.child.callable import live
 from supervisor.decide import actions
 from supervisor.decide.actions import Action, Note
 from supervisor.decide.life import Life
 from supervisor.decide.stopping import Firmness, Phase
-from supervisor.exits import End
+from supervisor.decide.worker import Worker
+from supervisor.errors import SupervisorError
+from supervisor.exits import End, signal_number
 from supervisor.hook_thread import HookThread, MasterContext
+from supervisor.master.births import Births
+from supervisor.master.editions import Editions
 from supervisor.master.voice import Voice
-from supervisor.settings import Settings
-from supervisor.unix import title
 from supervisor.unix.children import Children
-from supervisor.unix.notify import Receiver
 from supervisor.unix.process import has_children, send
+from supervisor.unix.usage import DUMP_SIGNAL
 
 Fact = Callable[[], None]
 
@@ -34,24 +34,19 @@ class Hands:
 
     def __init__(
         self,
-        settings: Settings,
         life: Life,
+        editions: Editions,
+        births: Births,
         *,
         children: Children,
-        hooks: HookThread,
         voice: Voice,
-        notify: Receiver,
-        nofile: tuple[int, int],
+        hooks: HookThread,
     ) -> None:
-        self.foreign: frozenset[str] = frozenset()  # modules that only the master's hooks brought in
         self._warned_of_threads = False
         self.status: int | None = None  # the exit status, once the plan says so
         self.facts: list[Fact] = []  # what actions brought about, for the next turn
-        self._settings, self._life, self._children = settings, life, children
-        self._hooks, self._voice, self._nofile = hooks, voice, nofile
-        self._title = title.find()
-        self._title.set(f"{settings.master.name}: master ({settings.file})", settings.master.name)
-        self._notify_path, self._sender = notify.path, notify.sender()
+        self._life, self._editions, self._births = life, editions, births
+        self._children, self._hooks, self._voice = children, hooks, voice
 
     def carry_out(self, plan: Iterable[Action]) -> None:
         """Do everything that was planned; the forks last, and all at once."""
@@ -64,31 +59,38 @@ class Hands:
         if starts:
             self._start_or_tell(starts)
 
-    def _do(self, action: Action) -> None:  # the one place where every action has its case
+    def _do(self, action: Action) -> None:  # noqa: C901, PLR0912  # every action has its case here
         match action:
             case Note():
                 self._voice.say(action)
-            case actions.Stop(worker, replace):
-                number = signal.SIGUSR2 if replace else signal.SIGTERM
-                self._signal(worker, number, signal.SIGCONT)  # a stopped (T) process must be able to leave
-            case actions.Quiet(worker, on):
-                self._signal(worker, signal.SIGTSTP if on else signal.SIGCONT)
-            case actions.Dump(worker):
-                self._children.dump(worker)
-            case actions.Kill(worker):
-                self._kill(worker)
+            case actions.Stop(id, replace):
+                self._stop(id, replace=replace)
+            case actions.Quiet(id, on):
+                self._signal(id, signal.SIGTSTP if on else signal.SIGCONT)
+            case actions.Dump(id, abort):
+                self._dump(id, abort=abort)
+            case actions.Measure(ids):
+                self._births.meter.ask(pid for id in ids if (pid := self._children.pid(id)))
+            case actions.Kill(id):
+                self._kill(id)
             case actions.KillGroup(group):
                 self._end_helpers(self._children.kill_group(group))
             case actions.Sweep(kill):
                 self._sweep(signal.SIGKILL if kill else signal.SIGTERM)
             case actions.Run(moment, index):
                 self._run_hook(moment, index)
+            case actions.Prepare(generation):
+                self._prepare(generation)
+            case actions.Commit(generation):
+                self._editions.commit(generation)
+            case actions.Undo(generation):
+                self._editions.undo(generation)
             case actions.Finish(status):
                 self.status = status
 
     def kill_everybody(self) -> None:
         """When nothing else can be trusted any more."""
-        for pool in self._life.pools.values():
+        for pool in self._life.everybody:
             for worker in pool.workers:
                 self._children.kill(worker)
 
@@ -111,24 +113,8 @@ class Hands:
             raise
 
     def _start(self, starts: Sequence[actions.Start]) -> None:
-        jobs = [(start.worker, self._worker_of(start)) for start in starts]
         self._warn_of_threads()
-        for start, outcome in zip(starts, self._children.fork_all(jobs), strict=True):
-            self.facts.append(self._fact_of(start, outcome))
-
-    def _worker_of(self, start: actions.Start) -> Callable[[], int]:
-        """What the forked process is to run."""
-        birth = self._birth(start)
-        tell = self._voice.announcer.for_child(
-            worker=birth.worker, pool=start.pool, generation=start.generation
-        )
-        return partial(live, birth, self._sender, self._settings.hooks, tell)
-
-    def _fact_of(self, start: actions.Start, outcome: int | OSError) -> Fact:
-        if isinstance(outcome, int):
-            return partial(self._life.pools[start.pool].started, start.worker, outcome)
-        end = End(error=f"cannot fork: {outcome.strerror}")
-        return lambda: self._life.exited(start.worker, end, self._children.now())
+        self.facts += self._births.start(starts)
 
     def _warn_of_threads(self) -> None:
         """Locks that another thread holds at a fork stay locked in the child: say so, once."""
@@ -140,38 +126,58 @@ class Hands:
             beside = f"forking beside {len(others)} other threads ({', '.join(others)})"
             self._voice.tell("master.warning", reason=f"{beside}: a worker may inherit a lock")
 
-    def _birth(self, start: actions.Start) -> Birth:
-        return Birth(
-            master=self._settings.master,
-            pool=self._settings.pools[start.pool],
-            slot=start.slot,
-            generation=start.generation,
-            parent=os.getpid(),
-            notify_path=self._notify_path,
-            notify_fd=self._sender.fileno(),
-            nofile=self._nofile,
-            title=self._title,
-            foreign=self.foreign,
-        )
+    # -- a reload ------------------------------------------------------------------
+
+    def _prepare(self, generation: int) -> None:
+        warn = partial(self._voice.tell, "reload.warning", "warning")
+        try:
+            found = self._births.answered()
+            settings, changed = self._editions.prepare(generation, found, lambda line: warn(reason=line))
+        except (SupervisorError, OSError) as error:
+            self.facts.append(partial(self._life.refused, str(error)))
+        else:
+            self.facts.append(partial(self._life.prepared, settings, changed))
 
     # -- ending --------------------------------------------------------------------
+
+    def _worker(self, id: int) -> Worker | None:
+        pool = self._life.whose(id)
+        return pool.workers.get(id) if pool else None
+
+    def _stop(self, id: int, *, replace: bool) -> None:
+        """Its stop signal, and CONT: a stopped (T) process must be able to leave."""
+        worker = self._worker(id)
+        if worker is None:
+            return
+        number = signal.SIGUSR2 if replace else signal.SIGTERM
+        if worker.settings.command is not None:  # of USR2 it knows nothing
+            number = signal.Signals(signal_number(worker.settings.stop_signal))
+        self._signal(id, number, signal.SIGCONT)
+
+    def _dump(self, id: int, *, abort: bool) -> None:
+        worker = self._worker(id)
+        if worker is None:
+            return
+        if worker.settings.command is None:
+            self._children.dump(id, DUMP_SIGNAL)
+        else:  # an ordinary program would die of our signal, and say nothing
+            self._children.dump(id, signal.SIGABRT if abort else None)
 
     def _signal(self, worker: int, *numbers: signal.Signals) -> None:
         if not self._children.signal(worker, *numbers):
             self._denied(worker)
 
-    def _kill(self, worker: int) -> None:
-        pool = self._life.whose(worker)
-        if pool is not None and (text := self._children.stacks(worker)):
-            self._voice.say(Note("worker.stack", pool.workers[worker], {"stack": text}))
-        if not self._children.kill(worker):
-            self._denied(worker)
+    def _kill(self, id: int) -> None:
+        worker = self._worker(id)
+        if worker is not None and (text := self._children.stacks(id)):
+            self._voice.say(Note("worker.stack", worker, {"stack": text}))
+        if not self._children.kill(id):
+            self._denied(id)
 
-    def _denied(self, number: int) -> None:
+    def _denied(self, id: int) -> None:
         """EPERM: the worker has become another user, and we are not root."""
-        pool = self._life.whose(number)
-        if pool is not None:
-            self._voice.say(Note("signal.denied", pool.workers[number]))
+        if worker := self._worker(id):
+            self._voice.say(Note("signal.denied", worker))
 
     def _sweep(self, number: signal.Signals) -> None:
         if has_children():
@@ -189,10 +195,10 @@ class Hands:
     # -- hooks ---------------------------------------------------------------------
 
     def _run_hook(self, moment: str, index: int) -> None:
-        stop, master = self._life.stop, self._settings.master
+        stop, master = self._life.stop, self._editions.current.master
         context = MasterContext(
             name=master.name,
-            file=self._settings.file,
+            file=self._editions.current.file,
             pid=os.getpid(),
             stop_reason=stop.reason if stop else None,
             restarting=bool(stop and stop.firmness is Firmness.RESTART),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from supervisor.exits import End
 from supervisor.unix import process
 from supervisor.unix.loop import Loop
-from supervisor.unix.usage import DUMP_SIGNAL, stacks
+from supervisor.unix.usage import stacks
 
 
 @dataclass
@@ -36,6 +36,7 @@ class Children:
         self._by_number: dict[int, Child] = {}
         self._by_pid: dict[int, Child] = {}
         self._blind: dict[int, Child] = {}  # those without a pidfd
+        self.learn: Callable[[], None] = lambda: None  # called before a pid counts as unknown: may `adopt`
 
     def now(self) -> float:
         """The loop's time, for facts about children."""
@@ -56,6 +57,17 @@ class Children:
         else:
             self._loop.watch(child.pidfd, "exit", child.number)
 
+    def adopt(self, number: int, pid: int) -> bool:
+        """Know a child that a template process forked; false if it is none of ours.
+
+        Others name this pid, so the kernel is asked: only one that is our child
+        is ever signalled, and as long as it is not reaped nobody else has its number.
+        """
+        if pid in self._by_pid or process.ended(pid) is process.STOLEN or process.in_own_session(pid):
+            return False
+        self._know(Child(number, pid, process.open_pidfd(pid)))
+        return True
+
     def pid(self, number: int) -> int | None:
         """The pid of a child that is not reaped."""
         child = self._by_number.get(number)
@@ -63,7 +75,7 @@ class Children:
 
     def number(self, pid: int) -> int | None:
         """Whose pid that is; a process of a child's group speaks for it."""
-        child = self._by_pid.get(pid)
+        child = self._by_pid[pid] if pid in self else None
         if child is None:
             try:
                 child = self._by_pid.get(os.getpgid(pid))
@@ -72,6 +84,8 @@ class Children:
         return child.number if child else None
 
     def __contains__(self, pid: object) -> bool:
+        if pid not in self._by_pid:
+            self.learn()
         return pid in self._by_pid
 
     def signal(self, number: int, *signals: signal.Signals) -> bool:
@@ -80,11 +94,12 @@ class Children:
         results = [process.send(child.pid, s) for s in signals] if child else []
         return all(results)
 
-    def dump(self, number: int) -> None:
-        """Have it write its Python stacks (see `child.callable`)."""
+    def dump(self, number: int, ask: int | None) -> None:
+        """Have it say what it is at, by the signal ``ask``; with none, only the kernel will be asked."""
         if child := self._by_number.get(number):
             child.dumped = True
-            process.send(child.pid, DUMP_SIGNAL)
+            if ask is not None:
+                process.send(child.pid, ask)
 
     def stacks(self, number: int) -> str | None:
         """What it wrote since; None if it was not asked."""
@@ -120,11 +135,11 @@ class Children:
 
     def reap_adopted(self) -> Iterator[int]:
         """See `process.reap_adopted`."""
-        return process.reap_adopted(self._by_pid)
+        return process.reap_adopted(self)
 
     def adopted(self) -> list[int]:
-        """The pids of children that nobody here forked.  Costly: for the rare case."""
-        return [pid for pid in process.children() if pid not in self._by_pid]
+        """The pids of children that nobody here knows.  Costly: for the rare case."""
+        return [pid for pid in process.children() if pid not in self]
 
     def helpers(self) -> list[int]:
         """The pids of living processes that outlived their worker; the dead ones are reaped.

@@ -1,4 +1,4 @@
-"""What the master holds open to the world: pidfile, control socket, notify socket.
+"""What the master holds open to the world: pidfile, control socket, notify sockets, listening sockets.
 
 Opened together before the first fork, so that a second master or a bad path is
 found out while nothing has happened; closed and removed together at the end.
@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
-from supervisor.settings import MasterSettings
+from supervisor.errors import StartError
+from supervisor.settings import Account, MasterSettings, Settings
 from supervisor.unix import control_socket
 from supervisor.unix.control_socket import ControlSocket
 from supervisor.unix.files import Pidfile, make_folder
+from supervisor.unix.listen_fds import received
 from supervisor.unix.notify import Receiver
+from supervisor.unix.sockets import Listeners
+
+PASS_THROUGH = 0o011
 
 
 @dataclass
@@ -25,31 +30,85 @@ class Doors:
     pidfile: Pidfile | None
     control: ControlSocket
     notify: Receiver
+    listeners: Listeners
+    for_users: dict[int, Receiver] = field(default_factory=dict)  # by uid: who may not write to ours
+
+    def receivers(self) -> list[Receiver]:
+        """All notify sockets."""
+        return [self.notify, *self.for_users.values()]
+
+    def notify_path(self, account: Account | None) -> str:
+        """By which path a worker of that account reaches the master."""
+        other = self.for_users.get(account.uid) if account else None
+        return (other or self.notify).path
+
+    def admit(self, accounts: Iterable[Account]) -> list[Receiver]:
+        """Open a notify socket for each of these users who has none; return the new ones.
+
+        Only its owner may write to it: one that everybody could fill would keep READY from coming
+        through.  Its folder lets others pass, and not list it.
+        """
+        new = []
+        for account in accounts:
+            if account.uid not in (os.geteuid(), *self.for_users):
+                receiver = Receiver(f"{self.notify.path}.{account.uid}", owner=account.uid)
+                self.for_users[account.uid] = receiver
+                new.append(receiver)
+        if new:
+            _let_pass(os.path.dirname(self.notify.path))
+        return new
 
     def remove(self) -> None:
         """Leave no file behind.  The lock goes last: then a successor may begin."""
-        self.notify.close()
+        for receiver in self.receivers():
+            receiver.close()
+        self.listeners.close()
         self.control.remove()
         if self.pidfile:
             self.pidfile.remove()
 
 
-def open_doors(settings: MasterSettings, warn: Callable[[str], None]) -> Doors:
+def open_doors(settings: Settings, environ: Mapping[str, str], warn: Callable[[str], None]) -> Doors:
     """Take the pidfile and the sockets; StartError or AlreadyRunningError if that cannot be."""
+    master = settings.master
     with contextlib.ExitStack() as undo:
-        make_folder(os.path.dirname(settings.socket))
-        pidfile = None
-        if settings.pidfile:
-            make_folder(os.path.dirname(settings.pidfile))
-            pidfile = Pidfile(settings.pidfile)
-            undo.callback(pidfile.remove)
-        control = control_socket.listen(settings.socket, warn)
+        listeners = Listeners(received(environ, os.getpid()), warn)
+        undo.callback(listeners.close)
+        make_folder(os.path.dirname(master.socket))
+        pidfile = _lock(master, undo)
+        control = control_socket.listen(master.socket, warn)
         undo.callback(control.remove)
-        notify = Receiver(notify_path(settings.socket))
+        notify = Receiver(notify_path(master.socket))
+        undo.callback(notify.close)
+        listeners.commit(listeners.prepare(settings.sockets))
+        doors = Doors(pidfile, control, notify, listeners)
+        doors.admit(settings.accounts.values())
         undo.pop_all()
-    return Doors(pidfile, control, notify)
+    for name in listeners.unclaimed():
+        warn(f'the service manager passed the socket {name!r}, and no [sockets] has bind = "fd:{name}"')
+    return doors
+
+
+def _lock(master: MasterSettings, undo: contextlib.ExitStack) -> Pidfile | None:
+    if not master.pidfile:
+        return None
+    make_folder(os.path.dirname(master.pidfile))
+    pidfile = Pidfile(master.pidfile)
+    undo.callback(pidfile.remove)
+    return pidfile
 
 
 def notify_path(control: str) -> str:
     """Beside the control socket, whose holder has the right to it: ``NAME.notify``."""
     return control.removesuffix(".sock") + ".notify"
+
+
+def _let_pass(folder: str) -> None:
+    mode = os.stat(folder).st_mode
+    if mode & PASS_THROUGH != PASS_THROUGH:
+        try:
+            os.chmod(folder, mode & 0o7777 | PASS_THROUGH)
+        except OSError as error:
+            raise StartError(
+                f"pools with 'user' cannot reach the master in {folder}: {error.strerror}; chmod a+x it"
+            ) from error

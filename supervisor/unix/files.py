@@ -43,11 +43,19 @@ def make_folder(path: str) -> None:
 
 
 def bind_private(unbound: socket.socket, path: str) -> None:
-    """Bind a unix socket at ``path``, mode 0600 from its first moment.
+    """Bind a unix socket at ``path``, mode 0600 from its first moment."""
+    bind_with_mode(unbound, path, 0o600)
+
+
+def bind_with_mode(unbound: socket.socket, path: str, mode: int | None) -> None:
+    """Bind a unix socket at ``path``, of just this mode from its first moment; None: by the umask.
 
     bind(2) creates the file with 0777 & ~umask: a chmod afterwards would come too late.
     """
-    before = os.umask(0o177)
+    if mode is None:
+        unbound.bind(path)
+        return
+    before = os.umask(0o777 & ~mode)
     try:
         unbound.bind(path)
     finally:

@@ -28,7 +28,8 @@ LONGEST = 8192
 class Receiver:
     """The master's end: a socket at ``path``, mode 0600."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, owner: int | None = None) -> None:
+        """Only ``owner``, a uid, may write to it by its path; as a rule that is our own user."""
         self.path = path
         _clear(path)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -37,6 +38,8 @@ class Receiver:
         # Only our own user may write by the path: a flood by a stranger would keep READY from
         # coming through.  Workers that become somebody else write by what they inherit.
         bind_private(self.socket, path)
+        if owner is not None:
+            os.chown(path, owner, -1)
 
     def sender(self) -> socket.socket:
         """A connected socket that all workers inherit: it works after a chroot or a change of uid."""

@@ -1,4 +1,4 @@
-"""prctl(2): the death signal of a parent, and adopting orphans.
+"""prctl(2): the death signal of a parent, adopting orphans, giving up rights.
 
 The standard library has no prctl, so this is the one place that uses ctypes.
 Where the call is denied (seccomp), the functions return False and the caller
@@ -14,6 +14,7 @@ import signal
 PR_SET_PDEATHSIG = 1
 PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
+PR_SET_NO_NEW_PRIVS = 38
 # Prepared once, so that it need not be looked up in every worker.
 _call = ctypes.CDLL(None).prctl
 _name = ctypes.create_string_buffer(16)
@@ -35,6 +36,14 @@ def set_parent_death_signal(number: int, parent: int) -> bool:
 def become_subreaper() -> bool:
     """Orphans among the descendants become children of this process, not of init."""
     return _prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def set_no_new_privs() -> bool:
+    """No execve(2) from here on gives more rights: set-user-ID bits and file capabilities are void.
+
+    Inherited by all that is forked, and never taken back.
+    """
+    return _prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def set_name(name: bytes) -> None:

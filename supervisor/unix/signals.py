@@ -9,6 +9,7 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found,unused-ignore]  # it has no stub
 import signal
 from collections.abc import Callable, Iterable
+from typing import Any
 
 _set, _get, _mask = _signal.signal, _signal.getsignal, _signal.pthread_sigmask
 DEFAULT, IGNORE = int(signal.SIG_DFL), int(signal.SIG_IGN)
@@ -22,6 +23,14 @@ def handle(numbers: Iterable[int], handler: Callable[..., object] | int) -> None
         _set(int(number), handler)
 
 
+def handlers() -> dict[int, Any]:
+    """What Python code has set, by number: functions and `IGNORE`.
+
+    None is a handler that is not Python's, so it was never ours to inherit.
+    """
+    return {n: now for n in CHANGEABLE if (now := _get(n)) not in (DEFAULT, None)}
+
+
 def reset_signals() -> None:
     """In a forked child, with all signals blocked: no wakeup fd, default dispositions.
 
@@ -30,8 +39,7 @@ def reset_signals() -> None:
     (Python ignores them) would be passed on through exec.
     """
     signal.set_wakeup_fd(-1)
-    # None: a handler that is not Python's, so it was never ours to inherit.
-    handle([n for n in CHANGEABLE if _get(n) not in (DEFAULT, None)], DEFAULT)
+    handle(handlers(), DEFAULT)
 
 
 def block_signals() -> set[int]:

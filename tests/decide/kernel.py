@@ -16,17 +16,22 @@ from laws import Laws
 
 from supervisor.decide.actions import (
     Action,
+    Commit,
     Dump,
     Finish,
     Kill,
     KillGroup,
+    Measure,
     Note,
+    Prepare,
     Quiet,
     Run,
     Start,
     Stop,
     Sweep,
+    Undo,
 )
+from supervisor.decide.inner import READER, is_inner
 from supervisor.decide.life import Life
 from supervisor.decide.pool import Pool
 from supervisor.decide.worker import Worker
@@ -50,6 +55,8 @@ class Body:
     leaves_after: float | None = 0.1
     leaves_with: int | None = None  # as it was asked to, by default
     dies_of_kill_after: float | None = 0.0
+    works_for: float | None = None  # after so long it has done a thousand jobs, and says so
+    memory: int = 0
     stutters: bool = False  # all that is told of it is told twice, and again when it is gone
 
 
@@ -70,6 +77,18 @@ class Helpers:
 
 
 GOOD = Body()
+READS = Body(ready_after=None, dies_after=0.1, dies_of=End(code=0))  # the configuration
+
+
+@dataclass(frozen=True)
+class File:
+    """What one reload finds, and how its own processes behave."""
+
+    found: Settings | str  # or what is wrong with it
+    seconds: float = 0.0  # until what it needs is open
+    reader: Body = READS
+    template: Body = GOOD
+
 
 
 def pool(name: str = "a", **keys: Any) -> PoolSettings:
@@ -88,6 +107,7 @@ class Process:
     body: Body
     pool: Pool
     born: float
+    settings: PoolSettings
     asked: bool = False
 
 
@@ -99,6 +119,7 @@ class Kernel:
     bodies: Callable[[Start], Body] = lambda _: GOOD
     hooks: Mapping[str, Sequence[HookBody]] = field(default_factory=dict)
     helpers: Helpers = Helpers()
+    files: Callable[[int], File] | None = None  # by generation; by default nothing was changed
     now: float = 1000.0
     log: list[tuple[float, Action]] = field(default_factory=list)
     alive: dict[int, Process] = field(default_factory=dict)
@@ -175,26 +196,57 @@ class Kernel:
             case Sweep(kill):
                 gone = self.helpers.gone_after_kill if kill else self.helpers.gone_after_term
                 self.later(gone, self._helpers_gone)
-            case Note() | Quiet() | Dump() | KillGroup() | Finish():
+            case Prepare(generation):
+                file = self.file(generation)
+                self.later(file.seconds, lambda: self._prepared(file.found))
+            case Measure(workers):
+                self.later(0.0, lambda: self._measured(workers))
+            case Note() | Quiet() | Dump() | KillGroup() | Commit() | Undo() | Finish():
                 pass
 
     def _fork(self, start: Start) -> None:
-        id, body, home = start.worker, self.bodies(start), self.life.pools[start.pool]
-        process = self.alive[id] = Process(body, home, self.now)
+        id, body, home = start.worker, self._body(start), self.life.whose(start.worker)
+        assert home is not None
+        assert home.name == start.pool
+        process = self.alive[id] = Process(body, home, self.now, home.workers[id].settings)
         if not body.fork_works:
             self.later(0.0, lambda: self.ends(id, NO_MEMORY))
             return
         self.later(0.0, lambda: self._tell(id, lambda: home.started(id, 10_000 + id)))
         self.later(body.ready_after, lambda: self._tell(id, lambda: home.ready(id, self.now)))
         self.later(body.dies_after, lambda: self.ends(id, body.dies_of))
-        if home.settings.watchdog and body.ready_after is not None:
+        if process.settings.watchdog and body.ready_after is not None:
             self.later(body.ready_after, lambda: self._beat(id, process))
+        if body.works_for is not None:
+            self.later(body.works_for, lambda: self._tell(id, lambda: home.told(id, 1000, 0, None)))
+
+    def _body(self, start: Start) -> Body:
+        if start.pool == READER:
+            return self.file(start.generation).reader
+        if is_inner(start.pool):
+            return self.file(start.generation).template if ":" in start.pool else GOOD
+        return self.bodies(start)
+
+    def file(self, generation: int) -> File:
+        """What the reload of this generation finds."""
+        return self.files(generation) if self.files else File(self.life.configuration)
+
+    def _prepared(self, found: Settings | str) -> None:
+        if isinstance(found, str):
+            self.life.refused(found)
+        else:
+            self.life.prepared(found, [])
+
+    def _measured(self, workers: Sequence[int]) -> None:
+        for id in workers:
+            if process := self.alive.get(id):
+                process.pool.measured(id, process.body.memory)
 
     def _beat(self, id: int, process: Process) -> None:
         limit = process.body.beats_for
         if id in self.alive and (limit is None or self.now < process.born + limit):
             self._tell(id, lambda: process.pool.beat(id, self.now))
-            self.later((process.pool.settings.watchdog or 0.0) / 2, lambda: self._beat(id, process))
+            self.later((process.settings.watchdog or 0.0) / 2, lambda: self._beat(id, process))
 
     def told_to_leave(self, id: int, code: int) -> None:
         """TERM or USR2 reaches a worker, whoever sent it."""
@@ -247,7 +299,7 @@ class Kernel:
 
     def worker(self, name: str) -> Worker:
         """The worker that is alive under this name."""
-        return next(w for p in self.life.pools.values() for w in p.workers.values() if w.name == name)
+        return next(w for p in self.life.everybody for w in p.workers.values() if w.name == name)
 
     def crash(self, name: str, code: int = 1) -> None:
         """This worker ends unasked, now."""
@@ -279,7 +331,7 @@ class Kernel:
 
 def kernel(*pools: PoolSettings, body: Body = GOOD, **keys: Any) -> Kernel:
     """A life with these pools; other keys are the kernel's or, failing that, the master's."""
-    own = {key: keys.pop(key) for key in ("hooks", "helpers", "bodies") if key in keys}
+    own = {key: keys.pop(key) for key in ("hooks", "helpers", "bodies", "files") if key in keys}
     own.setdefault("bodies", lambda _: body)
     for key, value in keys.items():
         keys[key] = Seconds(value)

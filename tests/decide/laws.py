@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from laws_of_pools import hold_of_one_pool
+from laws_of_reload import ReloadLaws
+
 from supervisor.decide.actions import Action, Dump, Finish, Kill, Quiet, Run, Start, Stop
+from supervisor.decide.inner import OUTPUT, is_inner, template_name
 from supervisor.decide.life import Life
-from supervisor.decide.pool import FORKS_AT_ONCE, Pool
+from supervisor.decide.pool import Pool
 from supervisor.decide.stopping import Firmness, Phase
-from supervisor.decide.worker import State
+from supervisor.decide.worker import State, Worker
 
 ONE_TURN = 0.002  # what a late dump is given before the kill
 
@@ -28,22 +32,23 @@ class Laws:
         self.killing: set[int] = set()  # whose end has begun: dumped or killed
         self.at_stop: set[int] | None = None  # who was alive when the stop was first planned
         self.finished = False
+        self.reloads = ReloadLaws(life)
 
     def hold(self, plan: Sequence[Action], alive: set[int], now: float) -> None:
         """Assert all of them; ``alive`` is who was alive before the plan."""
         assert not self.finished, "a turn after the end"
         if self.life.stop and self.at_stop is None:
-            self.at_stop = set(alive)
+            whose = {w.id: pool.name for pool in self.life.everybody for w in pool.workers.values()}
+            self.at_stop = {id for id in alive if not is_inner(whose[id])}
         self._a_plan_is_a_fixed_point(now)
         for action in plan:
             self._one_action(action, alive, now)
         self._the_stop_keeps_its_times(now)
         started = {a.worker for a in plan if isinstance(a, Start)}
-        for pool in self.life.pools.values():
-            counts_equal_a_recount(pool)
-            slots_and_workers_agree(pool, now)
-            workers_know_what_they_should(pool)
-        known = {id for pool in self.life.pools.values() for id in pool.workers}
+        for pool in self.life.everybody:
+            hold_of_one_pool(pool, now)
+        self.reloads.hold(plan, now)
+        known = {id for pool in self.life.everybody for id in pool.workers}
         assert known == alive | started, "the picture differs from the world"
 
     def _a_plan_is_a_fixed_point(self, now: float) -> None:
@@ -75,15 +80,20 @@ class Laws:
         assert finish.status == stop.status(broken=self.life.broken)
 
     def _a_start_is_allowed(self, start: Start) -> None:
-        life, pool = self.life, self.life.pools[start.pool]
+        life, pool = self.life, self.life.whose(start.worker)
+        assert pool is not None
         assert start.worker not in self.seen, "a number is used twice"
         self.seen.add(start.worker)
-        assert life.stop is None, "a start during the stop"
+        assert life.stop is None or start.pool == OUTPUT, "a start during the stop"
         assert life.moments["import"].done, "a fork during the import"
         assert life.moments["on_start"].done, "a fork before on_start was over"
         assert not life.moments["on_ready"].running, "a fork while on_ready runs"
         assert not pool.parked, "a start in a parked pool"
+        assert not pool.retired, "a start in a pool that is no longer wanted"
         assert 0 <= start.slot < pool.slots.size, "a start beyond the wanted number"
+        assert start.generation in (pool.generation, pool.good), "a start of a generation that was given up"
+        template = life.everybody.inner.get(template_name(pool.name, start.generation))
+        assert not pool.editions[start.generation].preload or (template and template.up)
 
     def _the_stop_keeps_its_times(self, now: float) -> None:
         stop = self.life.stop
@@ -92,7 +102,7 @@ class Laws:
         if stop.phase in (Phase.ANNOUNCE, Phase.ON_STOP, Phase.DRAIN_DELAY):
             assert now < stop.half, "workers are not told though half the time is over"
         if stop.phase is not Phase.DONE and now >= stop.deadline:
-            for pool in self.life.pools.values():
+            for pool in self.life.everybody.of_users():
                 due = pool.deadline()
                 if any(w.state is not State.KILLED for w in pool.workers.values()):
                     assert due is not None, "somebody will never be killed"
@@ -103,7 +113,9 @@ class Laws:
         if isinstance(action, Dump | Kill):
             self.killing.add(id)
         if isinstance(action, Stop):
+            assert id not in self.asked, "told twice"
             self.asked.add(id)
+            self._followers_leave_first(id, now)
         elif isinstance(action, Dump):
             assert id not in self.dumped, "dumped twice"
             self.dumped[id] = now
@@ -112,43 +124,29 @@ class Laws:
             assert self.dumped.get(id, now) < now, "killed before its stacks could be written"
 
     def _a_dump_has_a_reason(self, id: int, now: float) -> None:
-        pool = next(p for p in self.life.pools.values() if id in p.workers)
-        worker, keys = pool.workers[id], pool.settings
+        worker = self._worker(id)
+        keys = worker.settings
         told = id in self.asked or worker.acknowledged_at is not None
         unready = worker.ready_at is None and now >= worker.born_at + keys.start_timeout
         silent = keys.watchdog is not None and now >= worker.beaten_at + keys.watchdog
         assert told or unready or silent, f"{worker.name} is to be killed without having been told"
 
+    def _worker(self, id: int) -> Worker:
+        return next(pool.workers[id] for pool in self.life.everybody if id in pool.workers)
 
-def workers_know_what_they_should(pool: Pool) -> None:
-    """Who works knows whether it is quiet; who leaves has no more than the pool's time for it."""
-    for worker in pool.workers.values():
-        assert worker.quiet == pool.quiet or worker.state is not State.READY
-        if worker.state is State.STOPPING and not worker.dumped:
-            told = max(t for t in (worker.asked_at, worker.acknowledged_at) if t is not None)
-            assert worker.kill_at is not None
-            assert worker.kill_at <= told + pool.settings.stop_timeout
+    def _followers_leave_first(self, id: int, now: float) -> None:
+        """In the stop, those who come after a pool are gone, or late, before it is told."""
+        stop, pool = self.life.stop, self.life.pools.get(self._worker(id).pool)
+        if stop is None or stop.phase is not Phase.TERMINATE or pool is None or pool.retired:
+            return
+        followers = [other for other in self.life.pools.values() if pool.name in other.settings.after]
+        for worker in [w for other in followers for w in other.workers.values()]:
+            assert worker.asked_at is not None, "told before those that come after it"
+            depths = [self._depth(other) for other in self.life.pools.values()]
+            share = (stop.deadline - stop.phase_began) * self._depth(pool) / (1 + max(depths))
+            assert now >= stop.phase_began + share, "told while those that come after it have time"
 
-
-def counts_equal_a_recount(pool: Pool) -> None:
-    """The counts that are kept as things change are what a scan would find."""
-    states = [w.state for w in pool.workers.values()]
-    assert pool.forking == states.count(State.FORKING) <= FORKS_AT_ONCE
-    assert pool.up == states.count(State.READY)
-    assert pool.slots.finished == sum(slot.finished for _, slot in pool.slots)
-    assert pool.restarts >= sum(slot.restarts for _, slot in pool.slots)
-
-
-def slots_and_workers_agree(pool: Pool, now: float) -> None:
-    """One worker a slot, no slot forgotten, and nobody beyond the wanted number who was not told."""
-    held = {slot.worker: index for index, slot in pool.slots if slot.worker is not None}
-    assert held == {w.id: w.slot for w in pool.workers.values()}
-    beyond = [w for w in pool.workers.values() if w.slot >= pool.slots.size]
-    leaving = [w for w in beyond if w.asked_at is not None or w.state is State.KILLED]
-    assert leaving == beyond, "a worker too many, and nobody told it"
-    for index, slot in pool.slots:
-        retry_at = pool.slots.retry_at(index)
-        assert slot.waiting == (retry_at is not None)
-        waits = slot.waiting and retry_at is not None and (retry_at > now or not pool.may_start)
-        busy = pool.forking >= FORKS_AT_ONCE or not pool.may_start
-        assert slot.worker or slot.finished or waits or busy, f"slot {index} is forgotten"
+    def _depth(self, pool: Pool) -> int:
+        """How long the longest chain of those is that come after it."""
+        followers = [other for other in self.life.pools.values() if pool.name in other.settings.after]
+        return max((1 + self._depth(other) for other in followers), default=0)

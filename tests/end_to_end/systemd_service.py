@@ -18,6 +18,7 @@ from systemd_box import HOME, REPOSITORY, Box
 UNITS = REPOSITORY / "contrib" / "systemd"
 UNIT = "supervisord-lite.service"
 TEMPLATE = "supervisord-lite@.service"
+SOCKET = "supervisord-lite.socket"
 
 CONFIG = """
 [master]
@@ -86,6 +87,10 @@ class Service:
             box.install(name, (UNITS / name).read_text())
             stem = "%i" if "@" in name else "config"
             self.drop_in(name, "test", self.exec_start(stem))
+
+    def install_socket(self) -> None:
+        """The socket unit, which not everybody has."""
+        self.box.install(SOCKET, (UNITS / SOCKET).read_text())
 
     def exec_start(self, stem: str) -> str:
         return (

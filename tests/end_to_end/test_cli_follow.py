@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -91,7 +91,7 @@ def test_a_stream_that_breaks_without_a_report_is_1(stage: Stage) -> None:
     assert "without a report" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["stop", "restart", "quiet", "unquiet"])
+@pytest.mark.parametrize("command", ["stop", "restart", "reload", "quiet", "unquiet"])
 def test_no_wait_only_asks(stage: Stage, command: str) -> None:
     assert on(stage, command, "--no-wait").returncode == 0
     assert stage.asked == [command]
@@ -126,12 +126,6 @@ def test_a_restart_that_became_a_stop_is_1(stage: Stage) -> None:
     done = on(stage, "restart")
     assert done.returncode == 1
     assert "stopped instead" in done.stderr
-
-
-def test_reload_is_not_built_yet_and_says_so(stage: Stage) -> None:
-    done = on(stage, "reload")
-    assert done.returncode == 1
-    assert "not built yet in this version" in one_line(done.stderr)
 
 
 def test_quiet_waits_until_every_worker_is(stage: Stage) -> None:
@@ -227,11 +221,12 @@ def streaming(stage: Stage) -> None:
         arrived.wait(0.005)
 
 
-def on_a_terminal(stage: Stage, *arguments: str, **more: str) -> tuple[int, str]:
+def on_a_terminal(stage: Stage, *arguments: str, options: Sequence[str] = (), **more: str) -> tuple[int, str]:
     """Run the command on a terminal of 80 columns; its status and all it drew."""
     master, slave = pty.openpty()
+    options = options or ("--socket", stage.path)
     process = subprocess.Popen(
-        [sys.executable, "-m", "supervisor", *arguments, "--socket", stage.path],
+        [sys.executable, "-m", "supervisor", *arguments, *options],
         env=environment(TERM="xterm", **more),
         stdin=slave,
         stdout=slave,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from systemd_box import HOME, boot, why_not
-from systemd_service import TEMPLATE, UNIT, Service, fifo
+from systemd_service import SOCKET, TEMPLATE, UNIT, Service, fifo
 
 reason = why_not()
 pytestmark = [pytest.mark.skipif(reason is not None, reason=str(reason)), pytest.mark.long]
@@ -39,6 +39,29 @@ def service(tmp_path: Path) -> Iterator[Service]:
 def test_systemd_finds_nothing_wrong_with_a_unit(service: Service, name: str) -> None:
     verified = service.box.run("systemd-analyze", "verify", f"{HOME}/units/{name}")
     assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+
+
+def test_systemd_finds_nothing_wrong_with_the_socket_unit(service: Service) -> None:
+    service.install_socket()
+    for name in (SOCKET, UNIT):
+        verified = service.box.run("systemd-analyze", "verify", f"{HOME}/units/{name}")
+        assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+
+
+def test_what_the_socket_unit_holds_comes_to_the_service_by_name(service: Service) -> None:
+    service.install_socket()
+    service.drop_in(SOCKET, "second", "[Socket]\nListenStream=/run/second.sock\n")
+    code = (
+        "import os; from supervisor.unix.listen_fds import received; print(received(os.environ, os.getpid()))"
+    )
+    run = f"[Service]\nType=exec\nExecStart=\nExecStart={service.box.python} -c '{code}'\n"
+    service.drop_in(UNIT, "zz", f"{run}StandardOutput=truncate:{HOME}/received\n")
+    for socket, names in ((False, {}), (True, {"http": 3, "http.1": 4})):
+        if socket:
+            assert service.box.systemctl("start", SOCKET).returncode == 0
+        service.start()
+        service.wait_for(ActiveState="inactive", Result="success")
+        assert (service.box.folder / "received").read_text() == f"{names}\n"
 
 
 # Coming up

@@ -14,7 +14,7 @@ import pytest
 from control_box import NOBODY
 
 from supervisor.errors import AlreadyRunningError, StartError
-from supervisor.unix import control_socket
+from supervisor.unix import socket_file
 from supervisor.unix.control_socket import ControlSocket, listen
 
 
@@ -40,7 +40,7 @@ def test_a_live_socket_is_not_stolen(path: str) -> None:
     with pytest.raises(AlreadyRunningError, match="not disturbed") as error:
         listen(path)
     assert error.value.status == 100
-    assert (os.stat(path).st_dev, os.stat(path).st_ino) == first.identity
+    assert (os.stat(path).st_dev, os.stat(path).st_ino) == first.file.identity
     first.socket.close()
 
 
@@ -119,10 +119,10 @@ def test_a_folder_in_which_everybody_may_replace_it_is_refused_to_root_and_warne
 ) -> None:
     os.chmod(os.path.dirname(path), 0o777)
     warnings: list[str] = []
-    monkeypatch.setattr(control_socket.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(socket_file.os, "geteuid", lambda: 0)
     with pytest.raises(StartError, match="chmod"):
         listen(path)
-    monkeypatch.setattr(control_socket.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(socket_file.os, "geteuid", lambda: 1000)
     listen(path, warnings.append).socket.close()
     assert len(warnings) == 1
 

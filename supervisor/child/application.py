@@ -1,0 +1,46 @@
+"""The application's code: imported in the worker, or once for many in its template.
+
+Knows what is imported for a pool; when it is called is `callable`'s.
+"""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from supervisor.child.birth import Birth
+from supervisor.child.refusal import Tell, refuse
+from supervisor.hooks import WORKER_MOMENTS, Hooks, resolve
+from supervisor.settings import Hooks as HookSettings
+
+
+@dataclass(frozen=True)
+class Application:
+    """What was imported."""
+
+    target: Callable[..., object]
+    hooks: Hooks
+
+
+def load(birth: Birth, settings: HookSettings, tell: Tell) -> Application | None:
+    """Import target and hooks; None, told with its traceback, where that fails."""
+    reference = str(birth.pool.target)
+    try:
+        target: Callable[..., object] = resolve(reference)
+        return Application(target, _collect_hooks(birth, settings, reference.partition(":")[0]))
+    except BaseException:
+        refuse(tell, birth.notify_fd, f"cannot load {reference}", traceback=traceback.format_exc())
+        return None
+
+
+def _collect_hooks(birth: Birth, settings: HookSettings, module: str) -> Hooks:
+    """Those named in the configuration first, then the decorated ones."""
+    hooks = Hooks()
+    for moment in WORKER_MOMENTS:
+        for reference in (*getattr(settings, moment), *getattr(birth.pool.hooks, moment)):
+            hooks.add(moment, resolve(reference))
+    for name in (*settings.modules, module):
+        hooks.collect(importlib.import_module(name))
+    return hooks

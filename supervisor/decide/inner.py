@@ -1,0 +1,89 @@
+"""The pools that the master has for itself: who they are and when they are needed.
+
+Each is an ordinary pool with one worker.  Their names begin with ``@``, which no
+name in a configuration can.  What their workers run is known by those who fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from supervisor.settings import Output, PoolSettings, Reference, Seconds
+
+OUTPUT = "@output"  # reads what workers print
+METER = "@meter"  # measures their memory
+READER = "@reader"  # reads the configuration for a reload
+READ_SECONDS = Seconds(30.0)
+STOP_SECONDS = Seconds(1.0)  # also beyond the deadline of a stop, once all workers are gone
+
+
+def is_inner(name: str) -> bool:
+    """Whether a pool of this name is the master's own."""
+    return name.startswith("@")
+
+
+def template_name(pool: str, generation: int) -> str:
+    """The name of the template of one generation of a pool."""
+    return f"@{pool}:{generation}"
+
+
+def output() -> PoolSettings:
+    return PoolSettings(OUTPUT, target=_target("output"), stop_timeout=STOP_SECONDS)
+
+
+def meter() -> PoolSettings:
+    return PoolSettings(METER, target=_target("meter"), stop_timeout=STOP_SECONDS)
+
+
+def reader() -> PoolSettings:
+    """It runs once; ``ready`` never comes, so that it is late when it does not end in time."""
+    return PoolSettings(
+        READER,
+        command=(READER,),
+        restart="never",
+        ready="notify",
+        start_timeout=READ_SECONDS,
+        stop_timeout=STOP_SECONDS,
+    )
+
+
+def template(pool: PoolSettings, generation: int) -> PoolSettings:
+    """It stands as a worker of the pool would, and forks them."""
+    return replace(
+        pool,
+        name=template_name(pool.name, generation),
+        workers=1,
+        ready="notify",
+        restart="always",
+        watchdog=None,
+        max_restarts=None,
+        on_give_up="park",
+        max_memory=None,
+        max_age=None,
+        max_jobs=None,
+        after=(),
+        preload=False,
+        stop_timeout=STOP_SECONDS,
+    )
+
+
+def print_to_us(pools: Iterable[PoolSettings], terminals: tuple[bool, bool]) -> bool:
+    """Whether any of them has output that is not simply passed on.
+
+    ``terminals`` says of stdout and stderr of the master whether it is one.
+    """
+    return any(
+        isinstance(setting, Output) or (setting == "inherit" and terminal)
+        for pool in pools
+        for setting, terminal in zip((pool.stdout, pool.stderr), terminals, strict=True)
+    )
+
+
+def are_measured(pools: Iterable[PoolSettings]) -> bool:
+    """Whether any of them has a limit of memory."""
+    return any(pool.max_memory is not None for pool in pools)
+
+
+def _target(module: str) -> Reference:
+    return Reference(f"supervisor.inner.{module}:run")

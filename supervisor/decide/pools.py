@@ -1,0 +1,146 @@
+"""All pools: those of the configuration, and those that the master has for itself.
+
+Finds the pool of a worker's number, keeps the order in which pools start, and
+has the inner ones when they are needed.  Knows nothing of stops or reloads but
+what it is told of them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+from supervisor.decide import inner
+from supervisor.decide.actions import Action, Start
+from supervisor.decide.pool import Pool
+from supervisor.exits import End
+from supervisor.settings import PoolSettings, Settings
+
+Terminals = tuple[bool, bool]
+
+
+class Pools:
+    """Everybody who works here."""
+
+    def __init__(self, settings: Settings, random: Callable[[], float], terminals: Terminals) -> None:
+        self._ids, self._random, self._terminals = itertools.count(1), random, terminals
+        self._whose: dict[int, Pool] = {}
+        self.inner: dict[str, Pool] = {}
+        self.leaving: list[Pool] = []  # no longer wanted, with workers that are not gone
+        self.users = {name: self._new(pool) for name, pool in settings.pools.items()}
+        self.staff(0.0)
+
+    def _new(self, settings: PoolSettings, generation: int = 1) -> Pool:
+        return Pool(settings, self._ids, self._random, generation)
+
+    # -- questions -------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Pool]:
+        """All of them; the inner ones first."""
+        yield from self.inner.values()
+        yield from self.users.values()
+        yield from self.leaving
+
+    def of_users(self) -> list[Pool]:
+        """Those of the configuration, also of the one before."""
+        return [pool for pool in self if not inner.is_inner(pool.name)]
+
+    def whose(self, id: int) -> Pool | None:
+        """The pool of a worker that is not gone."""
+        return self._whose.get(id)
+
+    def templates(self) -> Iterator[tuple[Pool, Pool, int]]:
+        """Each template's pool, the pool that it is for, and the generation."""
+        for pool in self.users.values():
+            for generation in pool.editions:
+                if template := self.inner.get(inner.template_name(pool.name, generation)):
+                    yield template, pool, generation
+
+    def deadline(self) -> float | None:
+        """When `plan` will next have something to say if nothing happens."""
+        return min((t for pool in self if (t := pool.deadline()) is not None), default=None)
+
+    # -- facts -----------------------------------------------------------------
+
+    def exited(self, id: int, end: End, now: float) -> None:
+        """A worker was reaped, or could not be forked."""
+        if pool := self._whose.pop(id, None):
+            pool.exited(id, end, now)
+
+    # -- who is needed ---------------------------------------------------------
+
+    def add(self, settings: PoolSettings, generation: int) -> Pool:
+        """A further pool of the configuration, on trial."""
+        pool = self.users[settings.name] = self._new(settings, generation)
+        pool.begin_trial()
+        return pool
+
+    def read(self, generation: int) -> Pool:
+        """Have somebody read the configuration."""
+        pool = self.inner[inner.READER] = self._new(inner.reader(), generation)
+        return pool
+
+    def staff(self, now: float) -> None:
+        """Have the inner pools that the others need now, and no others.  The reader is the reload's."""
+        wanted = {pool.name: (pool, generation) for pool, generation in self._needed()}
+        for name, (settings, generation) in wanted.items():
+            if name not in self.inner:
+                self.inner[name] = self._new(settings, generation)
+        for name in [name for name in self.inner if name not in wanted and name != inner.READER]:
+            self.retire(self.inner[name], now)
+
+    def retire(self, pool: Pool, now: float) -> None:
+        """It is not wanted any more."""
+        for pools in (self.users, self.inner):
+            if pools.get(pool.name) is pool:
+                del pools[pool.name]
+                self.leaving.append(pool)
+                pool.retire(now)
+
+    def dismiss(self, now: float, *, everyone: bool = False) -> None:
+        """A stop has begun: what reads the workers' output is needed to the end, and no other."""
+        for pool in [pool for name, pool in self.inner.items() if everyone or name != inner.OUTPUT]:
+            self.retire(pool, now)
+
+    def _needed(self) -> Iterator[tuple[PoolSettings, int]]:
+        editions = [edition for pool in self.users.values() for edition in pool.editions.values()]
+        if inner.print_to_us(editions, self._terminals):
+            yield inner.output(), 1
+        if inner.are_measured(editions):
+            yield inner.meter(), 1
+        for pool in self.users.values():
+            for generation, edition in pool.editions.items():
+                if edition.preload:
+                    yield inner.template(edition, generation), generation
+
+    # -- the plan --------------------------------------------------------------
+
+    def news(self) -> list[Action]:
+        """What facts brought about since the last plan."""
+        return [action for pool in self for action in pool.news()]
+
+    def plan(self, now: float, *, held: bool, backwards: bool) -> list[Action]:
+        """What all pools should do now; nothing is forked while ``held``."""
+        self._look_at_templates()
+        in_order = list(self)
+        for pool in in_order:
+            pool.paused = held or not self._may_follow(pool)
+        plans = [self._ask(pool, now) for pool in (in_order[::-1] if backwards else in_order)]
+        self.leaving = [pool for pool in self.leaving if pool.workers]
+        return [action for plan in plans for action in plan]
+
+    def _ask(self, pool: Pool, now: float) -> list[Action]:
+        plan = pool.plan(now)
+        self._whose.update((action.worker, pool) for action in plan if isinstance(action, Start))
+        return plan
+
+    def _may_follow(self, pool: Pool) -> bool:
+        """Those that it comes after were at strength once."""
+        return all(self.users[name].risen for name in pool.settings.after if name in self.users)
+
+    def _look_at_templates(self) -> None:
+        for template, pool, generation in self.templates():
+            if template.up:
+                pool.templates.add(generation)
+            else:
+                pool.templates.discard(generation)

@@ -1,0 +1,168 @@
+"""One reload: from the wish to new workers everywhere, or back to the old ones.
+
+::
+
+    reading -> preparing -> trying -> rolling -> clearing -> done
+       |           |           |         |
+       +-----------+-----------+---------+--> failed: the last good generation goes on
+
+While it tries, new workers stand beside the old ones and nobody is told to
+leave.  Only when the first new worker of every pool has been ready for long
+enough do old ones leave, each after its heir is ready.  A new worker that fails
+before all have rolled takes everything back.  Knows pools and generations;
+knows nothing of files, sockets or processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from enum import Enum
+
+from supervisor.decide import inner
+from supervisor.decide.actions import Action, Commit, Note, Prepare, Undo
+from supervisor.decide.pool import Pool
+from supervisor.decide.pools import Pools
+from supervisor.settings import Settings
+
+
+class Stage(Enum):
+    """How far it is."""
+
+    READING = "reading"
+    PREPARING = "preparing"
+    TRYING = "trying"
+    ROLLING = "rolling"
+    CLEARING = "clearing"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Reload:
+    """Walks through its stages, as far as what each waits for is true."""
+
+    def __init__(self, number: int, generation: int, pools: Pools, now: float) -> None:
+        self.number, self.generation, self.began = number, generation, now
+        self.stage = Stage.READING
+        self.error: str | None = None
+        self.settings: Settings | None = None
+        self.changed: list[str] = []  # keys that differ, for people
+        self._pools = pools
+        self._new: list[Pool] = []  # pools that only this generation has
+        self._reader = pools.read(generation)
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will come of it."""
+        return self.stage in (Stage.DONE, Stage.FAILED)
+
+    # -- facts -----------------------------------------------------------------
+
+    def prepared(self, settings: Settings, changed: list[str]) -> None:
+        """The configuration is right, and all that it needs is open."""
+        if self.stage is Stage.PREPARING:
+            self.settings, self.changed = settings, changed
+
+    def refused(self, error: str) -> None:
+        """The configuration has mistakes, or something cannot be opened."""
+        if self.stage is Stage.PREPARING:
+            self.error = error
+
+    def deadline(self) -> float | None:
+        """When the last pool will have proven itself, if that is what is waited for."""
+        if self.stage is not Stage.TRYING:
+            return None
+        times = [pool.proven_at() for pool in self._tried()]
+        return None if None in times else max((t for t in times if t is not None), default=None)
+
+    # -- the plan --------------------------------------------------------------
+
+    def plan(self, now: float) -> Iterator[Action]:
+        """Go on as far as possible."""
+        if self.stage is Stage.READING and self._reader.slots.finished:
+            self._pools.retire(self._reader, now)
+            self.stage = Stage.PREPARING
+            yield Prepare(self.generation)
+        if self.stage in (Stage.PREPARING, Stage.TRYING, Stage.ROLLING) and self._failure():
+            yield from self._fail(str(self._failure()), now)
+        if self.stage is Stage.PREPARING and self.settings is not None:
+            self._try(self.settings, now)
+        if self.stage is Stage.TRYING and self._proven(now):
+            self.stage = Stage.ROLLING
+            for pool in self._tried():
+                pool.roll()
+        if self.stage is Stage.ROLLING and all(pool.rolled for pool in self._tried()):
+            self._commit(now)
+            yield Commit(self.generation)
+        if self.stage is Stage.CLEARING and self._cleared():
+            self.stage = Stage.DONE
+            fields = {"reload": self.number, "generation": self.generation, "changed": self.changed}
+            yield Note("reload.done", None, {**fields, "seconds": now - self.began})
+
+    def abandon(self, error: str) -> Iterator[Action]:
+        """Something firmer came; everything ends with it."""
+        if not self.over:
+            self.stage = Stage.FAILED
+            yield self._told(error)
+
+    def _tried(self) -> list[Pool]:
+        return [pool for pool in self._pools.users.values() if pool.trial]
+
+    def _failure(self) -> str | None:
+        if self.error is not None:
+            return self.error
+        trials = [pool.trial for pool in self._pools if pool.trial]
+        return next((trial.failure for trial in trials if trial.failure), None)
+
+    def _proven(self, now: float) -> bool:
+        times = [pool.proven_at() for pool in self._tried()]
+        return all(t is not None and t <= now for t in times)
+
+    def _try(self, settings: Settings, now: float) -> None:
+        self.stage = Stage.TRYING
+        for name, edition in settings.pools.items():
+            pool = self._pools.users.get(name)
+            if pool is not None:
+                pool.adopt(self.generation, edition)
+            else:
+                self._new.append(self._pools.add(edition, self.generation))
+        self._pools.staff(now)
+        self._watch_templates()
+
+    def _watch_templates(self) -> None:
+        """One that does not come up is a failure of this generation."""
+        for template, _, generation in self._pools.templates():
+            if generation == self.generation:
+                template.begin_trial()
+
+    def _commit(self, now: float) -> None:
+        self.stage = Stage.CLEARING
+        for pool in list(self._pools):
+            if pool.trial:
+                pool.commit(now)
+            elif not inner.is_inner(pool.name):
+                self._pools.retire(pool, now)
+        self._pools.staff(now)
+
+    def _cleared(self) -> bool:
+        users = self._pools.of_users()
+        return all(pool.settled and not pool.retired for pool in users)
+
+    def _fail(self, error: str, now: float) -> Iterator[Action]:
+        tried = self.stage in (Stage.TRYING, Stage.ROLLING)
+        self.stage = Stage.FAILED
+        if tried:
+            self._go_back(now)
+            yield Undo(self.generation)
+        yield self._told(error)
+
+    def _go_back(self, now: float) -> None:
+        for pool in self._tried():
+            if pool in self._new:
+                self._pools.retire(pool, now)
+            else:
+                pool.back(now)
+        self._pools.staff(now)
+
+    def _told(self, error: str) -> Note:
+        fields = {"reload": self.number, "generation": self.generation, "error": error}
+        return Note("reload.failed", None, fields)

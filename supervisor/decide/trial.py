@@ -1,0 +1,41 @@
+"""What becomes known of a new generation in one pool, until it is trusted or given up.
+
+Knows the pool's new workers while the reload goes on; knows nothing of other pools.
+"""
+
+from __future__ import annotations
+
+from supervisor.decide.worker import Worker
+
+EARLY = 2  # times its size: so many "replace me" right after readiness are no accident any more
+
+
+class Trial:
+    """One generation on trial."""
+
+    def __init__(self, generation: int, stable_after: float) -> None:
+        self.generation = generation
+        self.failure: str | None = None
+        self._stable_after = stable_after
+        self._ready: dict[int, float] = {}  # who serves, and since when; the first is the oldest
+        self._early = 0
+
+    def ready(self, worker: Worker, now: float) -> None:
+        """One of its workers serves."""
+        if worker.generation == self.generation:
+            self._ready[worker.id] = now
+
+    def left(self, worker: Worker, reason: str, now: float, size: int, *, failed: bool) -> None:
+        """One of its workers is gone without having been asked."""
+        since = self._ready.pop(worker.id, None)
+        if worker.generation != self.generation:
+            return
+        early = since is None or now - since < self._stable_after
+        self._early += early
+        if self.failure is None and (failed or self._early > EARLY * size + 1):
+            self.failure = f"{worker.name} (generation {worker.generation}): {reason}"
+
+    def stable_at(self) -> float | None:
+        """When the first of those who serve has been ready for long enough; None while nobody is."""
+        since = next(iter(self._ready.values()), None)
+        return None if since is None else since + self._stable_after

@@ -1,0 +1,270 @@
+"""How the master has workers born: what each is given, and by whom it is forked.
+
+A target and a command are forked here; a worker of a preload pool is asked of
+its template; the inner pools get the other end of their channel.  What comes of
+it are facts.  Decides nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from supervisor.child import command, template
+from supervisor.child.birth import Birth
+from supervisor.child.callable import live
+from supervisor.decide import actions, inner
+from supervisor.decide.life import Life
+from supervisor.decide.worker import Worker
+from supervisor.exits import End
+from supervisor.inner import reading
+from supervisor.master.editions import Editions
+from supervisor.master.voice import Voice
+from supervisor.unix import title
+from supervisor.unix.children import Children
+from supervisor.unix.doors import Doors
+from supervisor.unix.drains import STDERR, STDOUT, Drains, sink_of
+from supervisor.unix.loop import Loop
+from supervisor.unix.meter import Meter
+from supervisor.unix.templates import Templates
+
+Fact = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One worker to be forked here: what it runs, and what is closed here when it is."""
+
+    number: int
+    run: Callable[[], int]
+    sealed: Callable[[], None]
+
+
+class Births:
+    """Everything that a worker gets from its master."""
+
+    def __init__(
+        self,
+        editions: Editions,
+        life: Life,
+        doors: Doors,
+        loop: Loop,
+        *,
+        children: Children,
+        voice: Voice,
+        environ: Mapping[str, str],
+        nofile: tuple[int, int],
+    ) -> None:
+        self.foreign: frozenset[str] = frozenset()  # modules that only the master's hooks brought in
+        self.drains, self.templates, self.meter = Drains(loop), Templates(loop), Meter(loop)
+        self._editions, self._life, self._doors, self._loop = editions, life, doors, loop
+        self._children, self._voice, self._environ, self._nofile = children, voice, environ, nofile
+        self._question: int | None = None  # the memory file of the reader
+        self._told: dict[int, int] = {}  # worker to the pipe on which its program says that it did not start
+        self._title, self._sender = title.find(), doors.notify.sender()
+        master = editions.current.master
+        self._title.set(f"{master.name}: master ({editions.current.file})", master.name)
+        children.learn = self.learn
+
+    # -- starting ------------------------------------------------------------------
+
+    def start(self, starts: Sequence[actions.Start]) -> Iterator[Fact]:
+        """Have all of them begin; those that are forked here, in one go."""
+        jobs: list[Job] = []
+        for start in starts:
+            try:
+                jobs += self._begin(start)
+            except OSError as error:  # EMFILE: the machine's fault, to be tried again
+                yield self._unborn(start.worker, f"cannot start: {error.strerror}")
+        outcomes = self._children.fork_all([(job.number, job.run) for job in jobs])
+        for job, outcome in zip(jobs, outcomes, strict=True):
+            job.sealed()
+            if isinstance(outcome, int):
+                yield self._born(job.number, outcome)
+            else:
+                yield self._unborn(job.number, f"cannot fork: {outcome.strerror}")
+
+    def _begin(self, start: actions.Start) -> Iterator[Job]:
+        pool = self._life.whose(start.worker)
+        assert pool is not None, "only a known worker is started"
+        worker = pool.workers[start.worker]
+        if inner.is_inner(start.pool):
+            yield self._inner_job(worker)
+        elif worker.settings.preload:
+            self._ask_template(worker)
+        else:
+            yield self._job(worker)
+
+    def _job(self, worker: Worker) -> Job:
+        birth = self._birth(worker)
+        sealed = contextlib.ExitStack()
+        stdout, stderr = self._begin_output(worker)
+        sealed.callback(self.drains.sealed, worker.id)
+        birth = replace(birth, stdout=stdout, stderr=stderr)
+        if worker.settings.command is None:
+            run = partial(
+                live, birth, self._sender, self._editions.of(worker.generation).hooks, self._tell(worker)
+            )
+        else:
+            with self._undone_on_error(sealed):
+                birth = replace(birth, told=self._told_by(worker, sealed))
+            run = partial(command.live, birth, self._tell(worker))
+        return Job(worker.id, run, sealed.close)
+
+    def _begin_output(self, worker: Worker) -> tuple[int | None, int | None]:
+        out, err = worker.settings.stdout, worker.settings.stderr
+        return self.drains.begin(worker.id, worker.name, sink_of(out, STDOUT), sink_of(err, STDERR))
+
+    def _told_by(self, worker: Worker, sealed: contextlib.ExitStack) -> int:
+        """A pipe that execve(2) closes: so we learn whether the program runs."""
+        reading_end, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        sealed.callback(os.close, writing)
+        self._told[worker.id] = reading_end
+        self._loop.watch(reading_end, "told", worker.id)
+        return writing
+
+    @contextlib.contextmanager
+    def _undone_on_error(self, sealed: contextlib.ExitStack) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            sealed.close()
+            raise
+
+    def _ask_template(self, worker: Worker) -> None:
+        stdout, stderr = self._begin_output(worker)
+        key = inner.template_name(worker.pool, worker.generation)
+        self.templates.request(key, worker.id, worker.slot, stdout, stderr)
+        self.drains.sealed(worker.id)
+
+    # -- inner pools ---------------------------------------------------------------
+
+    def _inner_job(self, worker: Worker) -> Job:
+        match worker.pool:
+            case inner.OUTPUT:
+                return self._with_channel(worker, self.drains.connect(), self.drains.connected)
+            case inner.METER:
+                return self._with_channel(worker, self.meter.connect(), self.meter.sealed)
+            case inner.READER:
+                return self._reader(worker)
+        return self._template(worker)
+
+    def _with_channel(self, worker: Worker, channel: int, sealed: Callable[[], None]) -> Job:
+        birth = replace(self._birth(worker), listeners=(("channel", channel),))
+        run = partial(live, birth, self._sender, type(self._editions.current.hooks)(), self._tell(worker))
+        return Job(worker.id, run, sealed)
+
+    def _reader(self, worker: Worker) -> Job:
+        self.forget_question()
+        self._question = reading.question(self._environ)
+        argv = reading.argv(self._editions.current, self._editions.base_path)
+        birth = self._birth(worker)
+        birth = replace(
+            birth,
+            pool=replace(birth.pool, command=argv),
+            listeners=(("question", self._question),),
+            path=None,
+        )
+        return Job(worker.id, partial(command.live, birth, self._tell(worker)), lambda: None)
+
+    def answered(self) -> reading.Reading:
+        """What the reader found."""
+        question, self._question = self._question, None
+        if question is None:
+            return reading.Reading(None, ("the configuration could not be read: no reader was started",))
+        return reading.result(question)
+
+    def forget_question(self) -> None:
+        """Nobody waits for the reader any more."""
+        if self._question is not None:
+            os.close(self._question)
+            self._question = None
+
+    def _template(self, worker: Worker) -> Job:
+        settings = self._editions.of(worker.generation)
+        name = worker.pool[1:].rpartition(":")[0]
+        channel = self.templates.connect(worker.pool)
+        birth = self._birth(worker, name)
+        voice, pool = self._voice.announcer.for_child, settings.pools[name]
+        run = partial(template.live, birth, channel, settings.hooks, voice, pool)
+        return Job(worker.id, run, partial(self.templates.sealed, worker.pool))
+
+    def learn(self) -> None:
+        """What templates have answered: a pid must be known before it is heard of or found dead."""
+        for number, answer in self.templates.answers():
+            if isinstance(answer, int) and self._children.adopt(number, answer):
+                self._born(number, answer)()
+            else:
+                self._unborn(number, answer if isinstance(answer, str) else "it is no child of ours")()
+
+    def template_gone(self, key: str) -> None:
+        """A template is dead: nobody will answer what it was asked."""
+        for number, why in self.templates.closed(key):
+            self._unborn(number, why)()
+        self.learn()
+
+    # -- what each is given --------------------------------------------------------
+
+    def _birth(self, worker: Worker, pool: str | None = None) -> Birth:
+        """``pool`` is that of the configuration whose standing it has, if not its own."""
+        settings = self._editions.of(worker.generation)
+        account = settings.accounts.get(pool or worker.pool)
+        return Birth(
+            master=settings.master,
+            pool=worker.settings,
+            slot=worker.slot,
+            generation=worker.generation,
+            parent=os.getpid(),
+            notify_path=self._doors.notify_path(account),
+            notify_fd=self._sender.fileno(),
+            nofile=self._nofile,
+            title=self._title,
+            foreign=self.foreign,
+            account=account,
+            listeners=self._editions.listeners(worker.generation, worker.settings.sockets),
+            path=self._editions.path(worker.generation),
+        )
+
+    def _tell(self, worker: Worker) -> Callable[..., None]:
+        return self._voice.announcer.for_child(
+            worker=worker.name, pool=worker.pool, generation=worker.generation
+        )
+
+    # -- facts ---------------------------------------------------------------------
+
+    def _born(self, number: int, pid: int) -> Fact:
+        def fact() -> None:
+            if pool := self._life.whose(number):
+                pool.started(number, pid)
+
+        return fact
+
+    def _unborn(self, number: int, why: str) -> Fact:
+        self.drains.sealed(number)
+        self.drains.gone(number)
+        self._forget_told(number)
+        return lambda: self._life.exited(number, End(error=why), self._children.now())
+
+    def executed(self, number: int) -> bool:
+        """End of file: its program runs.  A byte: it does not, and the worker says why."""
+        fd = self._told.get(number)
+        with contextlib.suppress(BlockingIOError):
+            runs = fd is not None and os.read(fd, 1) == b""
+            self._forget_told(number)
+            return runs
+        return False
+
+    def _forget_told(self, number: int) -> None:
+        fd = self._told.pop(number, None)
+        if fd is not None:
+            self._loop.forget(fd)
+            os.close(fd)
+
+    def close(self) -> None:
+        """At the master's end."""
+        self.drains.close()
+        self.meter.close()
+        self.forget_question()

@@ -1,0 +1,177 @@
+"""What must hold while old and new workers stand side by side.
+
+Remembers how many served and who was told to leave; recounts from the workers'
+own times whether a generation has proven itself before anybody left for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from supervisor.decide.actions import Action, Commit, Note, Start, Stop, Undo
+from supervisor.decide.inner import is_inner
+from supervisor.decide.life import Life
+from supervisor.decide.pool import Pool
+from supervisor.decide.reload import Stage
+from supervisor.decide.worker import State, Worker
+
+BEFORE_ROLLING = (Stage.READING, Stage.PREPARING, Stage.TRYING)
+
+
+class ReloadLaws:
+    """The promises about replacement, and what must be remembered to check them."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._ready: dict[Pool, dict[int, Worker]] = {}  # after the plan before
+        self._floor: dict[Pool, int] = {}  # so many must be ready
+        self._adopted: set[int] = set()  # generations whose trial has begun
+        self._proven: set[int] = set()
+        self._open: dict[int, int] = {}  # generation to reload that began and has not ended
+
+    def hold(self, plan: Sequence[Action], now: float) -> None:
+        """Assert all of them."""
+        self._each_reload_begins_and_ends_once(plan)
+        if self._life.stop is None:
+            self._nobody_leaves_before_all_are_proven(now)
+            self._replacement_keeps_strength(plan)
+            self._extra_workers_keep_to_surge(plan)
+            self._a_rest_is_of_one_generation()
+        for pool in self._users():
+            self._ready[pool] = ready(pool)
+
+    def _users(self) -> list[Pool]:
+        return [pool for pool in self._life.everybody if not is_inner(pool.name)]
+
+    # -- strength --------------------------------------------------------------------
+
+    def _replacement_keeps_strength(self, plan: Sequence[Action]) -> None:
+        """Where extra workers are allowed, only deaths and wishes for fewer make a pool weaker."""
+        told = {action.worker: action for action in plan if isinstance(action, Stop)}
+        fewest = fewest_wanted(plan)
+        for pool in self._users():
+            size = min(pool.slots.size, fewest.get(pool.name, pool.slots.size))
+            before, after = self._ready.get(pool, {}), ready(pool)
+            for id in told.keys() & before.keys() & pool.workers.keys():
+                self._may_be_told(pool, pool.workers[id], told[id], size)
+            lost = [w for w in before.values() if w.id not in after and w.id not in told]
+            shrunk = [w for w in before.values() if w.id in told and w.slot >= size]
+            in_place = [w for w in before.values() if w.id in told and pool.surge == 0]
+            floor = self._floor.get(pool, 0) - len(lost) - len(shrunk) - len(in_place)
+            assert len(after) >= floor, f"{pool.name}: {len(after)} are ready, there were to be {floor}"
+            self._floor[pool] = floor
+            reload = self._life.reload
+            if reload and reload.stage is Stage.TRYING and reload.generation not in self._adopted:
+                self._floor[pool] = len(after)
+        if (reload := self._life.reload) and reload.stage is Stage.TRYING:
+            self._adopted.add(reload.generation)
+
+    def _may_be_told(self, pool: Pool, worker: Worker, stop: Stop, size: int) -> None:
+        """Why one that served is told to leave, if it is no stop."""
+        slot, generation = pool.slots.get(worker.slot), pool.generation
+        if pool.retired or worker.slot >= size:
+            assert not stop.replace
+            return
+        assert slot is not None
+        if slot.worker == worker.id:
+            assert pool.surge == 0, f"{worker.name} leaves before its successor is there"
+            assert stop.replace
+            assert worker.generation != generation or worker.worn
+            others = [w for w in pool.workers.values() if w.state is State.READY]
+            assert len(others) + pool.slots.finished >= pool.slots.size - 1, "two leave at once"
+        elif not stop.replace:
+            assert worker.generation != generation, f"{worker.name} was not to take over, and is good"
+        else:
+            assert slot.worker is not None
+            holder = pool.workers[slot.worker]
+            assert holder.state is State.READY, f"{worker.name} leaves before its successor is ready"
+
+    def _extra_workers_keep_to_surge(self, plan: Sequence[Action]) -> None:
+        """When an heir is born, no more are beside the holders than may be."""
+        born = {action.worker for action in plan if isinstance(action, Start)}
+        for pool in self._users():
+            heirs = {slot.heir for _, slot in pool.slots if slot.heir is not None}
+            extra = sum(len(slot.former) for _, slot in pool.slots) + len(heirs)
+            assert not heirs & born or extra <= pool.surge, f"{pool.name}: {extra} extra workers"
+
+    # -- trial -----------------------------------------------------------------------
+
+    def _nobody_leaves_before_all_are_proven(self, now: float) -> None:
+        """Until then the gates are shut; then every pool has one that was ready for long enough."""
+        reload = self._life.reload
+        for pool in self._users():
+            waits = reload and reload.stage in BEFORE_ROLLING and pool.trial and pool.good != pool.generation
+            assert not (waits and pool.gate), "the gate is open"
+        if reload and reload.stage is Stage.ROLLING and reload.generation not in self._proven:
+            self._proven.add(reload.generation)
+            for pool in self._users():
+                if pool.trial:
+                    assert proven(pool, now), f"{pool.name} has not proven itself"
+
+    def _a_rest_is_of_one_generation(self) -> None:
+        """While no reload goes on, there is what the last good configuration says, and nothing else."""
+        if self._life.reload is not None:
+            return
+        wanted = self._life.configuration.pools
+        assert self._life.pools.keys() == wanted.keys()
+        for name, pool in self._life.pools.items():
+            assert pool.trial is None
+            assert pool.gate
+            assert pool.generation == pool.good
+            assert pool.editions == {pool.good: wanted[name]}
+
+    # -- begin and end ---------------------------------------------------------------
+
+    def _each_reload_begins_and_ends_once(self, plan: Sequence[Action]) -> None:
+        for action in plan:
+            match action:
+                case Note("reload.started", _, fields):
+                    assert not self._open, "two reloads at once"
+                    self._open[fields["generation"]] = fields["reload"]
+                case Note("reload.done", _, fields):
+                    assert self._open.pop(fields["generation"]) == fields["reload"]
+                    self._all_are_new(fields["generation"], plan)
+                case Note("reload.failed", _, fields):
+                    assert self._open.pop(fields["generation"]) == fields["reload"]
+                    assert self._life.generation != fields["generation"] or self._life.stop
+                case Commit(generation):
+                    assert generation in self._open
+                    assert self._life.generation == generation
+                case Undo(generation):
+                    assert generation in self._open
+                    assert self._life.generation != generation
+        reload = self._life.reload
+        assert self._open == ({reload.generation: reload.number} if reload else {})
+
+    def _all_are_new(self, generation: int, plan: Sequence[Action]) -> None:
+        """When it is done nobody of the old generation is alive any more."""
+        assert self._life.generation == generation
+        next_one = any(isinstance(a, Note) and a.event == "reload.started" for a in plan)
+        for pool in self._users():
+            old = [w.name for w in pool.workers.values() if w.generation != generation]
+            assert not old or next_one, f"{old} are still there"
+
+
+def ready(pool: Pool) -> dict[int, Worker]:
+    return {w.id: w for w in pool.workers.values() if w.state is State.READY}
+
+
+def fewest_wanted(plan: Sequence[Action]) -> dict[str, int]:
+    """What people asked for since the plan before."""
+    wishes: dict[str, int] = {}
+    for action in plan:
+        if isinstance(action, Note) and action.event == "pool.scaled":
+            name, size = action.fields["pool"], action.fields["workers"]
+            wishes[name] = min(wishes.get(name, size), size)
+    return wishes
+
+
+def proven(pool: Pool, now: float) -> bool:
+    """Recounted: one of the new ones was ready for long enough, or none can be beside the old ones."""
+    if pool.slots.size <= pool.slots.finished:
+        return True
+    if pool.surge == 0 and any(w.generation == pool.good for w in pool.workers.values()):
+        return pool.good != pool.generation
+    long = now - pool.settings.stable_after
+    new = [w for w in ready(pool).values() if w.generation == pool.generation]
+    return any(w.ready_at is not None and w.ready_at <= long for w in new)
