@@ -6,9 +6,12 @@ worth saying is decided elsewhere.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from supervisor import log
@@ -28,7 +31,7 @@ class Announcer:
         self._output = Output.to_file(path) if path else Output(STDERR)
         fd = -1 if path else STDERR
         self._format = log.choose_format(settings.log_format, fd, os.environ)
-        self._colour = log.choose_colour(fd, os.environ)
+        self._colour, self._on_terminal = log.choose_colour(fd, os.environ), fd >= 0 and os.isatty(fd)
         self._least, self._path, self._loop = settings.log_level, path, loop
         self._watched: int | None = None
         self.publish: Callable[[Mapping[str, Any]], None] = lambda _: None  # into the event streams
@@ -37,7 +40,9 @@ class Announcer:
         """Say one thing.  Never blocks, never raises for want of a listener."""
         said = log.make(event, level, wall=time.time(), **fields)
         if log.passes(said, self._least):
-            self._output.write(log.render(said, self._format, self._colour))
+            # On a terminal a worker's last lines stand above already.
+            shown = said | {"output": None} if self._on_terminal and "output" in said else said
+            self._output.write(log.render(shown, self._format, self._colour))
             self._follow()
         self.publish(said)
 
@@ -58,7 +63,7 @@ class Announcer:
             self._change_to(output)
         fd = -1 if self._path else STDERR
         self._format = log.choose_format(settings.log_format, fd, os.environ)
-        self._colour = log.choose_colour(fd, os.environ)
+        self._colour, self._on_terminal = log.choose_colour(fd, os.environ), fd >= 0 and os.isatty(fd)
 
     def _change_to(self, output: Output) -> None:
         if self._watched is not None:
@@ -90,27 +95,48 @@ class Announcer:
             self._loop.watch(wants, "output", 0, WRITE)
         self._watched = wants
 
-    def for_child(self, **identity: Any) -> Callable[..., None]:
+    def for_child(self, **identity: Any) -> ChildVoice:
         """A voice for a forked child: the same format, plain blocking writes of its own."""
+        return ChildVoice(self._path, partial(self._rendered, identity))
 
-        def tell(event: str, level: str | None = None, **fields: Any) -> None:
-            said = log.make(event, level, wall=time.time(), **identity, pid=os.getpid(), **fields)
-            if log.passes(said, self._least):
-                _write(self._path, log.render(said, self._format, self._colour))
-
-        return tell
+    def _rendered(self, identity: dict[str, Any], event: str, level: str | None, **fields: Any) -> bytes:
+        said = log.make(event, level, wall=time.time(), **identity, pid=os.getpid(), **fields)
+        return log.render(said, self._format, self._colour) if log.passes(said, self._least) else b""
 
 
-def _write(path: str | None, line: bytes) -> None:
-    """Append one line; a log that cannot be written never ends a worker."""
-    try:
-        if path is None:
+class ChildVoice:
+    """What a worker says in the log by itself; a log that cannot be written never ends it."""
+
+    def __init__(self, path: str | None, rendered: Callable[..., bytes]) -> None:
+        self._path, self._rendered = path, rendered
+        self._fd: int | None = None  # kept open
+
+    def __call__(self, event: str, level: str | None = None, **fields: Any) -> None:
+        """Append one event."""
+        with contextlib.suppress(OSError):
+            self._append(self._rendered(event, level, **fields))
+
+    def keep_log(self) -> None:
+        """Stderr becomes the worker's own file, or it another user: keep a way to the log as it is now."""
+        if self._fd is None:
+            with contextlib.suppress(OSError):
+                self._fd = _opened(self._path)
+
+    def _append(self, line: bytes) -> None:
+        if self._fd is not None:
+            os.write(self._fd, line)
+        elif self._path is None:
             os.write(STDERR, line)
-            return
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
-        try:
-            os.write(fd, line)
-        finally:
-            os.close(fd)
-    except OSError:
-        return
+        else:
+            fd = _opened(self._path)
+            try:
+                os.write(fd, line)
+            finally:
+                os.close(fd)
+
+
+def _opened(path: str | None) -> int:
+    """A descriptor of one's own, not for programs that are run."""
+    if path is None:
+        return fcntl.fcntl(STDERR, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)

@@ -85,6 +85,42 @@ IN_A_POOL = [
         "options = {a = [{b = '${}'}]}",
         "options.a[0].b: '${' needs a name and a '}', as in ${VAR} or ${VAR:-default}; '$${' is a plain '${'",
     ),
+    ("sockets = ['x']", "sockets[0]: there is no socket 'x'"),
+    ("after = ['wbe']", "after[0]: there is no pool 'wbe', did you mean 'web'?"),
+    ("after = ['web']", "after: waits for itself: web -> web"),
+    ("preload = 1", "preload: expected true or false, not 1"),
+    ("max_memory = '1XB'", f"max_memory: {SIZE} '1XB'"),
+    ("max_memory = 0", "max_memory: must be more than 0"),
+    ("max_memory = -1", f"max_memory: {SIZE} -1"),
+    ("max_jobs = 0", "max_jobs: must be from 1 to 1000000000000000, not 0"),
+    ("surge = '0%'", 'surge: expected a number of workers or a share from "1%" to "100%", not \'0%\''),
+    ("surge = -1", "surge: must be from 0 to 10000, not -1"),
+    ("nice = 20", "nice: must be from -20 to 19, not 20"),
+    ("limits = {nofil = 3}", "limits: there is no limit 'nofil', did you mean 'nofile'?"),
+    ("limits = {nofile = 'x'}", f"limits: nofile: {SIZE} 'x'"),
+    ("stdout = 3", "stdout: expected a string, not 3"),
+    ("stdout = {max_size = 3}", "stdout.file: is missing"),
+    ("stderr = {file = 'x', kepe = 3}", "stderr.kepe: unknown key, did you mean 'keep'?"),
+    ("stop_signal = 'INT'", "stop_signal: is for a 'command': a target is told by TERM and USR2"),
+]
+
+OF_A_COMMAND = [
+    ("command = 'x'", "command: expected an array, not 'x'"),
+    ("command = []", 'command: expected a program and its arguments, as in ["python", "serve.py"]'),
+    (
+        "command = ['x']\nstop_signal = 'TREM'",
+        "stop_signal: expected a signal such as \"TERM\", not 'TREM', did you mean 'TERM'?",
+    ),
+    (
+        "command = ['x']\nstop_signal = 'SIGKILL'",
+        "stop_signal: KILL cannot be answered by a program, so it is no way to ask it to stop",
+    ),
+    ("command = ['x']\npreload = true", "preload: is for a 'target': a command has nothing to import"),
+    ("command = ['x']\noptions = {a = 1}", "options: is for a 'target': a command knows nothing of options"),
+    (
+        "command = ['x']\nhooks.on_worker_stop = 'a:b'",
+        "hooks: is for a 'target': a command knows nothing of hooks",
+    ),
 ]
 
 IN_THE_FILE = [
@@ -167,37 +203,7 @@ IN_THE_FILE = [
     ("#" * (1 << 20) + "#", "is larger than 1 MiB: this is no configuration"),
 ]
 
-ABOUT_WHAT_IS_NOT_BUILT = [
-    ("command = 'x'", "command: expected an array, not 'x'"),
-    ("command = []", 'command: expected a program and its arguments, as in ["python", "serve.py"]'),
-    ("command = ['x']", f"command: {UNBUILT} use 'target'"),
-    ("sockets = ['x']", "sockets[0]: there is no socket 'x'"),
-    ("after = ['wbe']", "after[0]: there is no pool 'wbe', did you mean 'web'?"),
-    ("after = ['web']", "after: waits for itself: web -> web"),
-    ("preload = 1", "preload: expected true or false, not 1"),
-    ("max_memory = '1XB'", f"max_memory: {SIZE} '1XB'"),
-    ("max_memory = 0", "max_memory: must be more than 0"),
-    ("max_memory = -1", f"max_memory: {SIZE} -1"),
-    ("max_jobs = 0", "max_jobs: must be from 1 to 1000000000000000, not 0"),
-    ("surge = '0%'", 'surge: expected a number of workers or a share from "1%" to "100%", not \'0%\''),
-    ("surge = -1", "surge: must be from 0 to 10000, not -1"),
-    ("nice = 20", "nice: must be from -20 to 19, not 20"),
-    (
-        "stop_signal = 'TREM'",
-        "stop_signal: expected a signal such as \"TERM\", not 'TREM', did you mean 'TERM'?",
-    ),
-    (
-        "stop_signal = 'SIGKILL'",
-        "stop_signal: KILL cannot be answered by a program, so it is no way to ask it to stop",
-    ),
-    ("limits = {nofil = 3}", "limits: there is no limit 'nofil', did you mean 'nofile'?"),
-    ("limits = {nofile = 'x'}", f"limits: nofile: {SIZE} 'x'"),
-    ("stdout = 3", "stdout: expected a string, not 3"),
-    ("stdout = {max_size = 3}", "stdout.file: is missing"),
-    ("stderr = {file = 'x', kepe = 3}", "stderr.kepe: unknown key, did you mean 'keep'?"),
-]
-
-SECTIONS = [
+SOCKETS = [
     ("[sockets.a]\nbind = '1:2:3'", f"sockets.a.bind: {BIND} '1:2:3'"),
     ("[sockets.a]\nbind = '127.0.0.1:65536'", f"sockets.a.bind: {BIND} '127.0.0.1:65536'"),
     ("[sockets.a]\nbind = ':80'", f"sockets.a.bind: {BIND} ':80'"),
@@ -229,6 +235,9 @@ SECTIONS = [
         "sockets.b.bind: is where sockets.a listens; a pool may name that one, so keep one of them",
     ),
     ("[sockets.a]\nbind = 'fd:x'\nbaklog = 1", "sockets.a.baklog: unknown key, did you mean 'backlog'?"),
+]
+
+LATER_SECTIONS = [
     ("[tasks.a]", "tasks.a: needs either 'target' or 'command'"),
     ("[tasks.a]\ntarget = 'a:b'", "tasks.a: needs either 'schedule' or 'every'"),
     ("[tasks.a]\nschedule = '* * * * *'\nevery = 1", "tasks.a: has both 'schedule' and 'every'; keep one"),

@@ -7,10 +7,11 @@ import pickle
 from pathlib import Path
 
 import pytest
-from config_mistakes import ABOUT_WHAT_IS_NOT_BUILT, IN_A_POOL, IN_THE_FILE, SECTIONS, UNBUILT
+from config_mistakes import IN_A_POOL, IN_THE_FILE, LATER_SECTIONS, OF_A_COMMAND, SOCKETS, UNBUILT
 from reading import POOL, problems, settings, written
 
 from supervisor.config import read, unbuilt
+from supervisor.settings import Bytes, Output
 
 
 @pytest.fixture
@@ -26,17 +27,22 @@ def test_one_mistake_in_a_pool_is_one_exact_line(folder: Path, mistake: str, lin
     assert problems(POOL + mistake) == [f"config.toml: pools.web.{line}"]
 
 
+@pytest.mark.parametrize(("mistake", "line"), OF_A_COMMAND)
+def test_one_mistake_in_a_pool_of_commands_is_one_exact_line(folder: Path, mistake: str, line: str) -> None:
+    assert problems(f"[pools.web]\n{mistake}") == [f"config.toml: pools.web.{line}"]
+
+
 @pytest.mark.parametrize(("text", "line"), IN_THE_FILE)
 def test_one_mistake_in_the_file_is_one_exact_line(folder: Path, text: str | bytes, line: str) -> None:
     assert problems(text) == [f"config.toml: {line}"]
 
 
-@pytest.mark.parametrize(("mistake", "line"), ABOUT_WHAT_IS_NOT_BUILT)
-def test_what_is_not_built_is_validated_all_the_same(folder: Path, mistake: str, line: str) -> None:
-    assert f"config.toml: pools.web.{line}" in problems(POOL + mistake)
+@pytest.mark.parametrize(("mistake", "line"), SOCKETS)
+def test_one_mistake_in_a_socket_is_one_exact_line(folder: Path, mistake: str, line: str) -> None:
+    assert problems(POOL + mistake) == [f"config.toml: {line}"]
 
 
-@pytest.mark.parametrize(("section", "line"), SECTIONS)
+@pytest.mark.parametrize(("section", "line"), LATER_SECTIONS)
 def test_later_sections_are_validated_all_the_same(folder: Path, section: str, line: str) -> None:
     assert f"config.toml: {line}" in problems(POOL + section)
 
@@ -45,7 +51,7 @@ def test_a_unix_path_is_measured_with_the_folder_that_it_is_relative_to(folder: 
     fits = "x" * (107 - len(f"{folder}/".encode()))
     assert settings(f"{POOL}[master]\nsocket = '{fits}'").master.socket == f"{folder}/{fits}"
     assert "master.socket" in problems(f"{POOL}[master]\nsocket = '{fits}x'")[0]
-    assert "sockets.a.bind: the path" in problems(f"{POOL}[sockets.a]\nbind = 'unix:{fits}x'")[1]
+    assert "sockets.a.bind: the path" in problems(f"{POOL}[sockets.a]\nbind = 'unix:{fits}x'")[0]
 
 
 def test_a_name_and_a_folder_can_make_the_default_socket_too_long(folder: Path) -> None:
@@ -77,26 +83,62 @@ def test_pools_that_wait_for_each_other_are_told_once_each_circle(folder: Path) 
     ]
 
 
-@pytest.mark.parametrize("key", unbuilt.POOL)
-def test_a_key_that_is_not_built_is_refused_by_name_and_its_default_is_not(folder: Path, key: str) -> None:
-    values = {
-        "command": "['x']", "env_file": "'x'", "sockets": "['s']", "preload": "true", "stop_signal": "'INT'",
-        "max_memory": "'1GB'", "max_age": "'1d'", "max_jobs": "5", "surge": "'25%'", "stable_after": "'3s'",
-        "after": "['b']", "working_dir": "'.'", "user": "'x'", "group": "'x'", "no_new_privs": "true",
-        "umask": "'0027'", "nice": "5", "limits": "{nofile = 3, as = '2GiB'}", "stdout": "'null'",
-        "stderr": "{file = 'x', max_size = '1MB'}",
-    }  # fmt: skip
-    others = "[pools.b]\ntarget = 'a:b'\n[sockets.s]\nbind = 'unix:x'\n"
-    start = "[pools.web]\n" if key == "command" else POOL
-    found = problems(f"{start}{key} = {values[key]}\n{others}")
-    assert f"config.toml: pools.web.{key}: {UNBUILT} {unbuilt.POOL[key][1]}" in found
-    assert {line.split(": ")[1] for line in found} == {f"pools.web.{key}", "sockets"}
+@pytest.mark.parametrize(
+    ("section", "table"),
+    [("tasks", "[tasks.a]\ntarget = 'a:b'\nevery = '1h'"), ("http", "[http]\nbind = '127.0.0.1:80'")],
+)
+def test_a_section_that_is_not_built_is_refused_by_name_and_an_empty_one_is_not(
+    folder: Path, section: str, table: str
+) -> None:
+    assert problems(f"{POOL}{table}") == [f"config.toml: {section}: {UNBUILT} {unbuilt.SECTIONS[section]}"]
+    settings(f"{POOL}[tasks]")
 
 
-def test_writing_out_the_default_of_what_is_not_built_is_no_use_of_it(folder: Path) -> None:
-    settings(
-        POOL + "sockets = []\npreload = false\nsurge = 1\nstable_after = '2s'\nafter = []\nstdout = 'inherit'"
-    )
+def test_every_key_of_a_pool_may_be_written(folder: Path) -> None:
+    """All that makes sense together, for a target and for a command."""
+    (folder / "worker.env").write_text("A=1\n")
+    text = f"""
+        [pools.web]
+        command = ["python", "serve.py"]
+        stop_signal = "INT"
+        sockets = ["http"]
+        env_file = "worker.env"
+        max_memory = "1GB"
+        max_age = "1d"
+        surge = 0
+        stable_after = 0
+        after = ["jobs"]
+        working_dir = "."
+        user = "{os.geteuid()}"
+        group = "{os.getegid()}"
+        no_new_privs = true
+        umask = "0027"
+        nice = 5
+        limits = {{nofile = 30, as = "2GiB"}}
+        stdout = "null"
+        stderr = {{file = "err.log", max_size = "1MB", keep = 2}}
+        [pools.jobs]
+        target = "app:run"
+        preload = true
+        max_jobs = 5
+        surge = "25%"
+        [sockets.http]
+        bind = "unix:http.sock"
+        mode = "0660"
+        backlog = 9
+    """
+    read_ = settings(text)
+    web, jobs = read_.pools["web"], read_.pools["jobs"]
+    assert (web.command, web.stop_signal, web.sockets) == (("python", "serve.py"), "INT", ("http",))
+    assert (web.env, web.max_memory, web.max_age) == ({"A": "1"}, 10**9, 86400)
+    assert (web.surge, web.stable_after, web.after) == (0, 0, ("jobs",))
+    assert (web.working_dir, web.no_new_privs, web.umask, web.nice) == (str(folder), True, 0o27, 5)
+    assert web.limits == {"nofile": 30, "as": 2 << 30}
+    assert (web.stdout, web.stderr) == ("null", Output(f"{folder}/err.log", Bytes(10**6), 2))
+    assert (jobs.preload, jobs.max_jobs, jobs.surge) == (True, 5, "25%")
+    assert read_.accounts["web"].uid == os.geteuid()
+    socket = read_.sockets["http"]
+    assert (socket.bind, socket.mode, socket.backlog) == (f"unix:{folder}/http.sock", 0o660, 9)
 
 
 def test_variables_reach_every_string(folder: Path) -> None:

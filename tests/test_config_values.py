@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 from reading import POOL, settings
 
 from supervisor import settings as words
-from supervisor.config import cpus, paths, read, template, units
+from supervisor.config import cpus, paths, read, template, understand, units
 from supervisor.config.mistakes import keys
-from supervisor.settings import Account, Settings
+from supervisor.settings import Account, Settings, SocketSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,6 +151,25 @@ def test_auto_workers(folder: Path) -> None:
 
 def test_the_template_is_a_configuration(folder: Path) -> None:
     assert settings(template()).pools["worker"].target == "app:run"
+
+
+def test_what_the_template_has_in_comments_is_good_too(folder: Path) -> None:
+    """Whoever takes the marks away has a configuration, and no other defaults than before."""
+    pools = settings(uncommented(template()).replace("www-data", str(os.geteuid()))).pools
+    assert pools["worker"].surge == settings(template()).pools["worker"].surge
+    assert pools["web"].sockets == ("http",)
+
+
+def test_the_examples_pool_of_programs_is_good_once_the_marks_are_away() -> None:
+    text = (ROOT / "config.example.toml").read_text()
+    begin, end = text.index("# [pools.web]"), text.index("# ---")
+    read_ = understand(tomli.loads(text[:begin] + uncommented(text[begin:end])), "config.toml", {})
+    assert read_.pools["web"].after == ("checksum",)
+    assert read_.sockets["http"] == SocketSettings("http", "127.0.0.1:8000")
+
+
+def uncommented(text: str) -> str:
+    return re.sub(r"^# ?(?=[a-z_]+ = |\[|#)", "", text, flags=re.MULTILINE)
 
 
 def test_the_example_is_a_configuration_that_touches_nothing_outside_its_folder() -> None:

@@ -13,6 +13,7 @@ from reading import settings
 from supervisor.boot import TO_MASTER
 from supervisor.child.attendant import HEARD
 from supervisor.child.birth import Birth, environment
+from supervisor.child.command import NOT_EXECUTABLE, NOT_FOUND
 from supervisor.cli.commands import commands as cli
 from supervisor.config import unbuilt
 from supervisor.decide.actions import Finish, Sweep
@@ -36,7 +37,7 @@ def test_the_signals() -> None:
 def test_the_exit_statuses() -> None:
     assert [int(cell) for cell in column("README.md", "Exit statuses")] == sorted(Exit)
     workers = [int(cell) for cell in column("README.md", "Exit statuses", 1)]
-    assert workers == [WORKER_DONE, WORKER_FAILED, WORKER_REPLACE]
+    assert workers == [WORKER_DONE, WORKER_FAILED, WORKER_REPLACE, NOT_EXECUTABLE, NOT_FOUND]
     units = column("docs/systemd.md", "What each exit status does")
     assert {int(cell) for cell in units if cell.isdigit()} == set(Exit)
 
@@ -96,11 +97,14 @@ def test_the_hooks() -> None:
 
 def test_the_environment_of_a_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = settings('[pools.a]\ntarget = "app:run"\nwatchdog = "30s"\n')
+    found = settings(f'[pools.a]\ntarget = "app:run"\nwatchdog = "30s"\nuser = "{os.geteuid()}"\n')
+    account, listeners = found.accounts["a"], (("http", 3),)
     birth = Birth(
-        found.master, found.pools["a"], 0, 1, 1, "/run/x.notify", 3, (1, 1), Title(0, 0), frozenset()
-    )
-    assert column("README.md", "Files and environment", 1) == list(environment(birth))
+        found.master, found.pools["a"], 0, 1, 1, "/run/x.notify", 3, (1, 1), Title(0, 0), frozenset(),
+        account, listeners,
+    )  # fmt: skip
+    named = [name for cell in column("README.md", "Files and environment", 1) for name in cell.split(", ")]
+    assert sorted(named) == sorted(environment(birth))
 
 
 def test_the_command_line() -> None:
@@ -128,10 +132,9 @@ def test_the_attributes_of_a_worker() -> None:
 
 
 def test_what_is_not_built_is_named() -> None:
-    """Each key that the configuration refuses stands in the README's list."""
+    """Each section that the configuration refuses stands in the README's list, and no other."""
     section = text("README.md").partition("## Not built yet\n")[2].partition("\n## ")[0]
-    named = set(re.findall(r"`\[?([\w]+)\]?`", section))
-    assert {*unbuilt.POOL, *unbuilt.SECTIONS} <= named
+    assert set(unbuilt.SECTIONS) == set(re.findall(r"`\[(\w+)\]`", section))
 
 
 # -- links ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.messages import LONGEST_EXTENSION, LONGEST_TEXT, MOST, hear
+from supervisor.messages import LONGEST_ERROR, LONGEST_EXTENSION, LONGEST_TEXT, MOST, hear
 from supervisor.unix.notify import form, parse
 
 
@@ -31,8 +31,9 @@ def test_each_assignment_is_a_fact() -> None:
     assert facts({"STOPPING": "1"}) == [("acknowledged", 7, 100.0)]
     assert facts({"WATCHDOG": "1"}) == [("beat", 7, 100.0)]
     assert facts({"EXTEND_TIMEOUT_USEC": "2500000"}) == [("extended", 7, 2.5, 100.0)]
-    assert facts({"STATUS": "busy"}) == [("told", 7, None, None, "busy")]
-    assert facts({"X_JOBS": "3", "X_IN_FLIGHT": "0"}) == [("told", 7, 3, 0, None)]
+    assert facts({"STATUS": "busy"}) == [("told", 7, None, None, "busy", None)]
+    assert facts({"X_JOBS": "3", "X_IN_FLIGHT": "0"}) == [("told", 7, 3, 0, None, None)]
+    assert facts({"X_ERROR": "cannot load"}) == [("told", 7, None, None, None, "cannot load")]
 
 
 def test_what_is_told_comes_before_what_it_brings_about() -> None:
@@ -85,7 +86,13 @@ def test_an_extension_is_a_day_at_most() -> None:
     ],
 )
 def test_a_text_is_bounded_and_harms_no_terminal(text: str, shown: str) -> None:
-    assert facts({"STATUS": text}) == [("told", 7, None, None, shown)]
+    assert facts({"STATUS": text}) == [("told", 7, None, None, shown, None)]
+
+
+def test_an_error_is_bounded_and_harms_no_terminal() -> None:
+    long = "\x1b[2J" + "x" * 5000
+    shown = (" [2J" + "x" * 5000)[:LONGEST_ERROR]
+    assert facts({"X_ERROR": long}) == [("told", 7, None, None, None, shown)]
 
 
 @given(st.binary(max_size=300))

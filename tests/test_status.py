@@ -38,6 +38,7 @@ class Stage:
         self.life = Life(Settings("config.toml", master, pools), lambda: 0.0)
         self.ends: dict[tuple[str, int], dict[str, Any]] = {}
         self.used: tuple[int, float] | None = (4096, 0.5)
+        self.last_reload: dict[str, Any] = {"ok": None, "error": None, "at": None}
         self.life.imported({name: 0 for name in self.life.moments if name != "import"})
         for start in [action for _ in range(3) for action in self._up()]:
             self.come_up(start.worker, BEGAN)
@@ -56,7 +57,7 @@ class Stage:
         pool.ready(id, now)
 
     def shown(self, now: float = BEGAN) -> dict[str, Any]:
-        beside = Beside(42, BEGAN, self.ends, lambda _: self.used)
+        beside = Beside(42, BEGAN, self.ends, lambda _: self.used, lambda: self.last_reload)
         return json.loads(json.dumps(snapshot(self.life, beside, now)))  # type: ignore[no-any-return]
 
     def workers(self, now: float = BEGAN) -> list[dict[str, Any]]:

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from typing import Any, Protocol
 
 from supervisor.unix.notify import form
 
-Tell = Callable[..., None]  # tell("hook.failed", hook="m:f", ...): one event into the log
 LONGEST = 300  # characters of the line
 STARTED, NOT_STARTED = b"", b"x"  # what the master reads from `Birth.told`
+
+
+class Tell(Protocol):
+    """One event into the log: ``tell("hook.failed", hook="m:f")``."""
+
+    def __call__(self, event: str, level: str | None = None, **fields: Any) -> None:
+        """Say it; never raises for want of a log."""
+
+    def keep_log(self) -> None:
+        """Stderr is about to become the worker's own: the log is not."""
 
 
 def refuse(
@@ -24,11 +33,11 @@ def refuse(
     if told is not None:  # first: the end of file alone would say that it has begun
         with contextlib.suppress(OSError):
             os.write(told, NOT_STARTED)
+    say_error(notify_fd, f"{reason}: {last_line(traceback)}" if traceback else reason)
     if traceback is None:
         tell("worker.error", reason=reason)
     else:
         tell("worker.error", reason=reason, traceback=traceback)
-    say_error(notify_fd, f"{reason}: {last_line(traceback)}" if traceback else reason)
 
 
 def say_error(notify_fd: int, text: str) -> None:

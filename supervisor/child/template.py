@@ -204,7 +204,7 @@ def _begin(template: Template, request: Request, ours: socket.socket, theirs: so
     tell = _tell(birth, template.voice)
     os.close(template.stacks)
     try:
-        take_stdio(birth)
+        take_stdio(birth, tell)
     except OSError as error:
         refuse(tell, birth.notify_fd, f"cannot start: {error}")
         return WORKER_FAILED

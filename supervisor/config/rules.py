@@ -12,7 +12,7 @@ from typing import Any
 
 from supervisor.config import units
 from supervisor.config.problems import KeyPath, Problem, meant, shown
-from supervisor.settings import Hooks, MasterSettings, SocketSettings
+from supervisor.settings import Hooks, MasterSettings, PoolSettings, SocketSettings
 from supervisor.unix.addresses import Address, parse
 
 MOST_WORKERS = 10_000
@@ -94,20 +94,16 @@ def command(table: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
         )
 
 
-def of_one_kind(table: Mapping[str, Any], path: KeyPath) -> Iterator[Problem]:
+def of_one_kind(table: Mapping[str, Any], pool: PoolSettings, path: KeyPath) -> Iterator[Problem]:
     """Keys that a target has a use for and a command has not, or the other way round."""
-    if "target" in table and "command" not in table and _stops_otherwise(table.get("stop_signal")):
+    if "target" in table and "command" not in table and pool.stop_signal != "TERM":
         yield Problem((*path, "stop_signal"), "is for a 'command': a target is told by TERM and USR2")
     if "command" in table and "target" not in table:
-        if table.get("preload") is True:
+        if pool.preload:
             yield Problem((*path, "preload"), "is for a 'target': a command has nothing to import")
         for key in ("hooks", "options"):
             if table.get(key):
                 yield Problem((*path, key), f"is for a 'target': a command knows nothing of {key}")
-
-
-def _stops_otherwise(written: object) -> bool:
-    return isinstance(written, str) and written.upper() not in {"TERM", "SIGTERM"}
 
 
 def socket(table: Mapping[str, Any], read: SocketSettings, path: KeyPath) -> Iterator[Problem]:

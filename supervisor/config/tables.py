@@ -93,11 +93,11 @@ def pools(
         problems += rules.command(table, path)
         problems += rules.known(table, "after", written, path)
         problems += rules.known(table, "sockets", sections.get("sockets", {}), path)
-        problems += rules.of_one_kind(table, path)
         problems += rules.pool_hooks(table, path)
         if pool := structure(PoolSettings, _without_master_hooks(table), path, problems, {"name": name}):
             problems += rules.values(pool, path)
             problems += rules.backoff(pool, path)
+            problems += rules.of_one_kind(table, pool, path)
             read[name] = _completed(pool, "stop_timeout" in table, master, folder, problems)
     problems += rules.circles({name: list(pool.after) for name, pool in read.items()})
     return read

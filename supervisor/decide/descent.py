@@ -177,7 +177,7 @@ class Descent:
 
     def _tell_workers(self, now: float) -> None:
         """Those that nobody comes after any more; the last ones of the configuration first."""
-        for pool in reversed(self._untold()):
+        for pool in sorted(reversed(self._untold()), key=self._depth):
             left = [other for other in self._followers(pool) if other.workers or other.name not in self._told]
             if not left or now >= self._latest(pool):
                 self._told.add(pool.name)

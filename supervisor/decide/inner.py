@@ -15,7 +15,8 @@ OUTPUT = "@output"  # reads what workers print
 METER = "@meter"  # measures their memory
 READER = "@reader"  # reads the configuration for a reload
 READ_SECONDS = Seconds(30.0)
-STOP_SECONDS = Seconds(1.0)  # also beyond the deadline of a stop, once all workers are gone
+# Also beyond the deadline of a stop, once all workers are gone.
+STOP_SECONDS = Seconds(1.0)
 
 
 def is_inner(name: str) -> bool:
@@ -28,8 +29,9 @@ def template_name(pool: str, generation: int) -> str:
     return f"@{pool}:{generation}"
 
 
-def output() -> PoolSettings:
-    return PoolSettings(OUTPUT, target=_target("output"), stop_timeout=STOP_SECONDS)
+def output(patience: Seconds) -> PoolSettings:
+    """It outlives the master by ``patience``: workers that finish then are still heard."""
+    return PoolSettings(OUTPUT, target=_target("output"), stop_timeout=patience)
 
 
 def meter() -> PoolSettings:
@@ -54,6 +56,8 @@ def template(pool: PoolSettings, generation: int) -> PoolSettings:
         pool,
         name=template_name(pool.name, generation),
         workers=1,
+        stdout="inherit",
+        stderr="inherit",
         ready="notify",
         restart="always",
         watchdog=None,

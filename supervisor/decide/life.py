@@ -213,14 +213,21 @@ class Life:
         yield from self.descent.plan(now, self.broken)
 
     def _plan_pools(self, now: float) -> Iterator[Action]:
-        """What the pools do may bring the reload further, and that gives them more to do."""
-        held, backwards = self._hooks_hold_forks(), self.descent is not None
+        """What the pools do may bring the reload further, and that gives everybody more to do."""
+        before = self._progress()
         yield from self._renew(now)
-        before: tuple[int, Stage] | None = (0, Stage.DONE)
-        while before != (stage := (self.reload.number, self.reload.stage) if self.reload else None):
-            before = stage
+        while True:
+            if self._progress() != before and not self.descent:
+                yield from self._rise(now)
+            before = self._progress()
+            held, backwards = self._hooks_hold_forks(), self.descent is not None
             yield from self.everybody.plan(now, held=held, backwards=backwards)
             yield from self._renew(now)
+            if self._progress() == before:
+                return
+
+    def _progress(self) -> tuple[int, Stage | None]:
+        return self.reloads, self.reload.stage if self.reload else None
 
     def _renew(self, now: float) -> Iterator[Action]:
         """The reload that goes on, or the next one."""

@@ -23,7 +23,7 @@ from supervisor.decide.succession import Succession
 from supervisor.decide.trial import Trial
 from supervisor.decide.wear import Wear, by_age, by_jobs, by_memory
 from supervisor.decide.worker import State, Worker
-from supervisor.exits import End, explain
+from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End, explain
 from supervisor.settings import PoolSettings
 
 FORKS_AT_ONCE = 16  # so that signals are served between the forks of a large pool
@@ -46,13 +46,16 @@ class Pool:
         self.serving: dict[int, int] = {}  # generation to workers that are not on their way out
         self.templates: set[int] = set()  # generations that have a template to fork from
         self.quiet = self.paused = self.holding = self.parked = self.retired = False
+        self.early = False  # those that it comes after were not up yet
         self.gate = True  # old workers may be told to leave
         self.degraded: bool | None = None  # None until it was at strength once
         self._ids, self._random = ids, random
         self._breaker = Breaker(settings.max_restarts, settings.within)
         self._late, self._wear, self._succession = Lateness(self._become), Wear(random), Succession()
         self._news: list[Action] = []  # what facts brought about, for the next plan
-        self._before: tuple[int, bool] = (0, False)  # size and parked, as they were before the trial
+        self._surplus: set[int] = set()  # who is to leave once a reload to a smaller size has worked
+        self._size_before: int | None = None  # what the trial enlarged
+        self._size_after: int | None = None  # what takes effect when it is over
 
     # -- facts about one worker ------------------------------------------------
 
@@ -65,7 +68,8 @@ class Pool:
         self._news.append(Note("worker.started", worker))
         if worker.state is State.FORKING:
             self._become(worker, State.STARTING)
-            self._late.expect_ready(worker)
+        elif worker.state is State.STOPPING:  # it was told before there was anybody to tell
+            self._news.append(Stop(worker.id, worker.replace))
 
     def ready(self, id: int, now: float) -> None:
         """The worker said READY=1, or its program runs."""
@@ -79,7 +83,7 @@ class Pool:
         self._news.append(Note("worker.ready", worker, {"seconds": now - worker.born_at}))
         if self.trial:
             self.trial.ready(worker, now)
-        if self.slots[worker.slot].heir == id:
+        if self.slots[worker.slot].heir == id and self._may_take_over(worker):
             self._succession.heir_ready(worker.slot)
         if self.quiet:
             self._tell_quiet(worker)
@@ -122,11 +126,14 @@ class Pool:
         if worker is None:
             return
         reason, born_so, worker.measured = by_memory(worker, used), not worker.measured, True
-        if reason is None or not born_so:
+        if self.parked:
+            return  # it would not be replaced
+        on_trial = self.trial is not None and worker.generation == self.generation
+        if reason is None or not born_so or (self.trial and not on_trial):
             self._wear_out(worker, reason)
         elif self.trial:
             self.trial.failure = self.trial.failure or f"{worker.name}: {reason} right after it was ready"
-        elif not self.parked:  # its successor would be as large
+        else:  # its successor would be as large
             self._park(f"{worker.name} {reason} right after it was ready: raise the limit")
 
     def exited(self, id: int, end: End, now: float) -> None:
@@ -149,8 +156,15 @@ class Pool:
     # -- facts about all of them -----------------------------------------------
 
     def resize(self, size: int, now: float) -> None:
-        """Want so many workers; a parked pool tries again.  The highest slots go first."""
-        self.parked = False
+        """Want so many workers; a parked pool tries again.  The highest slots go first.
+
+        It is the last word also where a reload that goes on has another size.
+        """
+        self.parked, self._size_before, self._size_after = False, None, None
+        for id in self._surplus:
+            self._succession.wish(self.workers[id].slot)
+        self._surplus = set()
+        self._before = (size, False)  # also after a reload that fails
         self.slots.revive()
         for id in self.slots.resize(size):
             self._ask(self.workers[id], now, replace=False, reason="the pool is to be smaller")
@@ -189,14 +203,20 @@ class Pool:
 
     def adopt(self, generation: int, settings: PoolSettings) -> None:
         """Try these settings: heirs are started, nobody is told to leave before `roll`."""
-        self._before = (self.slots.size, self.parked)
+        before, size = self.editions[self.good].workers, settings.workers
+        self._size_after = size if size != before else None
+        self._size_before = self.slots.size if size > self.slots.size else None
         self.editions[generation], self.generation = settings, generation
         self.trial, self.gate, self.parked = Trial(generation, settings.stable_after), False, False
         self.slots.revive()
-        if settings.workers != self.editions[self.good].workers and settings.workers > self.slots.size:
-            self.slots.resize(settings.workers)
+        if self._size_after is not None and size > self.slots.size:
+            self.slots.resize(size)
         self._breaker = Breaker(settings.max_restarts, settings.within)
-        self._succession.wish_all([index for index, slot in self.slots if slot.worker is not None])
+        size = self.slots.size if self._size_after is None else self._size_after
+        held = {index: slot.worker for index, slot in self.slots if slot.worker is not None}
+        beyond = [worker for index, worker in held.items() if index >= size]
+        self._surplus = {id for id in beyond if not self.workers[id].leaving}
+        self._succession.wish_all([index for index in held if index < size])
 
     def begin_trial(self) -> None:
         """It is new itself: what it does is held against its generation."""
@@ -205,35 +225,41 @@ class Pool:
     def roll(self) -> None:
         """The new generation has proven itself: old workers may be told to leave."""
         self.gate = True
+        for index, slot in self.slots:
+            if slot.fulfilled or slot.heir is not None:
+                self._succession.heir_ready(index)
 
     def commit(self, now: float) -> None:
         """The new generation is the good one; a smaller size takes effect."""
-        changed = self.settings.workers != self.editions[self.good].workers
-        if changed and self.settings.workers < self.slots.size:
-            self.resize(self.settings.workers, now)
+        if self._size_after is not None and self._size_after < self.slots.size:
+            self.resize(self._size_after, now)
         self.good, self.trial, self.editions = self.generation, None, {self.generation: self.settings}
+        self.templates &= self.editions.keys()
 
     def back(self, now: float) -> None:
         """Give the new generation up: those of it that serve are replaced as carefully."""
-        (size, parked), bad = self._before, self.generation
+        bad = self.generation
         self.generation, self.trial, self.gate = self.good, None, True
         del self.editions[bad]
+        self.templates.discard(bad)
         for index, slot in self.slots:
+            slot.fulfilled = False
             if slot.heir is not None and self.workers[slot.heir].generation == bad:
                 heir = self.workers[slot.heir]
                 self.slots.disown(index)
                 self._ask(heir, now, replace=False, reason="the reload failed")
-        if self.slots.size > size:
-            self.resize(size, now)
-        self.parked = parked
+        if self._size_before is not None:
+            self.resize(self._size_before, now)
         self._breaker = Breaker(self.settings.max_restarts, self.settings.within)
         self._succession.wish_all([i for i, slot in self.slots if self._is_stale(slot)])
 
-    def retire(self, now: float) -> None:
-        """The pool is no longer wanted."""
-        self.retired = True
+    def retire(self, now: float, within: float | None = None) -> None:
+        """The pool is no longer wanted; its workers have ``within`` seconds, if not their stop_timeout."""
+        self.retired, self.trial = True, None
+        latest = None if within is None else now + within
         for id in self.slots.resize(0):
-            self._ask(self.workers[id], now, replace=False, reason="the pool is no longer wanted")
+            worker = self.workers[id]
+            self._ask(worker, now, replace=False, reason="the pool is no longer wanted", latest=latest)
 
     # -- questions -------------------------------------------------------------
 
@@ -260,18 +286,14 @@ class Pool:
     @property
     def rolled(self) -> bool:
         """Only workers of the wanted generation serve, and there are enough."""
-        return self.full and self.serving.keys() <= {self.generation}
-
-    @property
-    def settled(self) -> bool:
-        """Nobody is leaving whose place was taken over or shut."""
-        return not self.slots.formers and len(self.workers) <= self.slots.size
+        old = sum(number for generation, number in self.serving.items() if generation != self.generation)
+        return self.full and old <= len(self._surplus)
 
     def proven_at(self) -> float | None:
         """When the new generation has stood its trial if nothing happens; None while nobody is ready."""
         if self.trial is None or self.slots.size <= self.slots.finished:
             return 0.0
-        if self.surge == 0 and self.serving.get(self.good):
+        if self.surge == 0 and self.good != self.generation and self.serving.get(self.good):
             return 0.0  # nothing can be tried beside those who serve
         return self.trial.stable_at()
 
@@ -323,6 +345,7 @@ class Pool:
         due = [self.workers[id] for id in self._late.due(now)]
         late = [action for worker in due for action in self._late.overdue(worker, now)]
         worn = [] if self.holding else self._look_for_wear(now)
+        self._take_over(now)
         starts = [*self._fill(now), *self._succeed(now)] if self.may_start else []
         self._watch_strength()
         return [*self.news(), *late, *worn, *starts]
@@ -340,22 +363,32 @@ class Pool:
             if vacant is None:
                 return
             worker = self._bear(vacant, generation, now)
+            if generation != self.generation:
+                self._foresee(worker)
             yield self._start(worker, self.slots.hold(vacant, worker.id))
+
+    def _foresee(self, worker: Worker) -> None:
+        """It is born of the old generation while a new one is tried: it has an heir, or goes with its slot."""
+        size = self.slots.size if self._size_after is None else self._size_after
+        if worker.slot < size:
+            self._succession.wish(worker.slot)
+        else:
+            self._surplus.add(worker.id)
 
     def _for_vacancy(self) -> int:
         """During a trial a few of the new generation are enough, all other places go to the proven one."""
-        if self.gate or self.serving.get(self.generation, 0) < max(1, self.surge):
-            return self.generation
-        return self.good
+        few = self.serving.get(self.generation, 0) < max(1, self.surge)
+        never_up = self.degraded is None  # then the old one has proven nothing either
+        wanted = self.gate or never_up or few
+        return self.generation if wanted and self._may_fork(self.generation) else self.good
 
     def _may_fork(self, generation: int) -> bool:
+        if self.early and generation == self.generation:
+            return False
         return not self.editions[generation].preload or generation in self.templates
 
     def _succeed(self, now: float) -> Iterator[Start]:
-        """Heirs take over; further ones are born."""
-        if self.gate:
-            for index in self._succession.take_ready():
-                self._relieve(index, now)
+        """Heirs are born."""
         self._succession.wake(now)
         while (index := self._succession.peek()) is not None:
             slot = self.slots.get(index)
@@ -379,7 +412,8 @@ class Pool:
     def _replace_in_place(self, slot: Slot, now: float) -> bool:
         """Where no two may run at once: the old one leaves first, one at a time."""
         holder = self.workers[slot.worker or 0]
-        if not self.gate or not (self.full or holder.state is not State.READY):
+        may_follow = self.gate and self._may_fork(self.generation)
+        if not may_follow or not (self.full or holder.state is not State.READY):
             return False
         self._ask(holder, now, replace=True, reason=self._why(holder))
         return True
@@ -392,12 +426,24 @@ class Pool:
     def _outdated(self, worker: Worker) -> bool:
         return worker.generation != self.generation or worker.worn is not None
 
-    def _relieve(self, index: int, now: float) -> None:
-        slot = self.slots.get(index)
-        heir = self.workers.get(slot.heir or 0) if slot else None
-        if slot is None or heir is None or heir.state is not State.READY:
+    def _may_take_over(self, heir: Worker) -> bool:
+        return self.gate or heir.generation == self.good
+
+    def _take_over(self, now: float) -> None:
+        """Heirs that are ready hold their slots from now on."""
+        if not (self.holding or self.retired):
+            for index in self._succession.take_ready():
+                if slot := self.slots.get(index):
+                    self._relieve(index, slot, now)
+
+    def _relieve(self, index: int, slot: Slot, now: float) -> None:
+        heir = self.workers.get(slot.heir or 0)
+        if heir is not None and heir.state is State.READY and self._may_take_over(heir):
+            before = self.slots.relieve(index)
+        elif heir is None and slot.fulfilled and self.gate:
+            before = self.slots.fulfil(index)
+        else:
             return
-        before = self.slots.relieve(index)
         if before is not None and not self.workers[before].leaving:
             self._ask(self.workers[before], now, replace=True, reason=self._why(self.workers[before]))
         if self._is_stale(slot):
@@ -436,6 +482,7 @@ class Pool:
     def _bear(self, index: int, generation: int, now: float) -> Worker:
         worker = Worker(next(self._ids), self.name, index, generation, now, self.editions[generation])
         self.workers[worker.id] = worker
+        self._late.expect_ready(worker)
         self.forking += 1
         self.serving[generation] = self.serving.get(generation, 0) + 1
         return worker
@@ -451,6 +498,7 @@ class Pool:
         self.up += (state is State.READY) - (worker.state is State.READY)
         worker.state = state
         if worker.leaving and not left:
+            self._surplus.discard(worker.id)
             self.serving[worker.generation] -= 1
             if not self.serving[worker.generation]:
                 del self.serving[worker.generation]
@@ -460,7 +508,9 @@ class Pool:
         was_heir = slot.heir == worker.id
         retry_at = now + delay if delay else None
         inherited = self.slots.vacated(index, worker.id, finished=finished, retry_at=retry_at)
-        if was_heir and delay:
+        if was_heir and finished:
+            self._succession.heir_ready(index)
+        elif was_heir and delay:
             self._succession.retry(index, now + delay)
         elif was_heir or (inherited and self._is_stale(slot)):
             self._succession.wish(index)
@@ -469,15 +519,18 @@ class Pool:
         """What an exit means for a generation on trial.  A fork that failed says nothing of it."""
         if self.trial and worker.asked_at is None and end.error is None:
             reason = explain(end, worker.killed, worker.error)
-            failed = verdict is Verdict.FAILURE
-            self.trial.left(worker, reason, now, self.slots.size, failed=failed)
+            finished = verdict is Verdict.FINISHED and end.code in (WORKER_DONE, WORKER_REPLACE)
+            failed = verdict is not Verdict.PLANNED and not finished
+            self.trial.left(worker, reason, now, self.slots.size, failed=failed, finished=finished)
 
     def _learn(self, worker: Worker, verdict: Verdict, lived: float, end: End, now: float) -> float:
         """Count an exit; return the seconds until its slot may be filled again."""
         if worker.asked_at is not None or self.holding or verdict is Verdict.FINISHED:
             return 0.0
         # A fork that failed is the machine's fault: it waits, but is not held against the program.
-        if verdict is Verdict.FAILURE and end.error is None and not self.parked and self._breaker.failed(now):
+        # What fails while a trial goes on is the trial's matter: it may be what the reload is to mend.
+        counts = verdict is Verdict.FAILURE and end.error is None and not (self.parked or self.trial)
+        if counts and self._breaker.failed(now):
             self._park(f"more than {self.settings.max_restarts} failures in {self.settings.within:g} s")
         history = self.slots[worker.slot].history
         return history.delay(verdict, lived, self.settings.backoff, self._random)
@@ -495,7 +548,7 @@ class Pool:
         reason: str | None = None,
         latest: float | None = None,
     ) -> None:
-        if worker.state is State.KILLED:
+        if worker.state is State.KILLED or worker.asked_at is not None:
             return
         kill_at = now + worker.settings.stop_timeout
         worker.asked_at, worker.replace = now, replace
@@ -505,6 +558,8 @@ class Pool:
 
     def _expect_exit(self, worker: Worker, now: float, kill_at: float) -> None:
         self._wear.forget(worker)
+        if self.trial:
+            self.trial.forget(worker)
         self._late.expect_exit(worker, now, kill_at)
 
     def _tell_quiet(self, worker: Worker) -> None:

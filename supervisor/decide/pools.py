@@ -24,8 +24,10 @@ class Pools:
 
     def __init__(self, settings: Settings, random: Callable[[], float], terminals: Terminals) -> None:
         self._ids, self._random, self._terminals = itertools.count(1), random, terminals
+        self._patience = settings.master.stop_timeout
         self._whose: dict[int, Pool] = {}
         self.inner: dict[str, Pool] = {}
+        self.quiet = False
         self.leaving: list[Pool] = []  # no longer wanted, with workers that are not gone
         self.users = {name: self._new(pool) for name, pool in settings.pools.items()}
         self.staff(0.0)
@@ -72,8 +74,15 @@ class Pools:
     def add(self, settings: PoolSettings, generation: int) -> Pool:
         """A further pool of the configuration, on trial."""
         pool = self.users[settings.name] = self._new(settings, generation)
+        pool.hush(self.quiet)
         pool.begin_trial()
         return pool
+
+    def hush(self, on: bool) -> None:
+        """Those of the configuration take no new work, or take work again."""
+        self.quiet = on
+        for pool in self.of_users():
+            pool.hush(on)
 
     def read(self, generation: int) -> Pool:
         """Have somebody read the configuration."""
@@ -81,12 +90,15 @@ class Pools:
         return pool
 
     def staff(self, now: float) -> None:
-        """Have the inner pools that the others need now, and no others.  The reader is the reload's."""
+        """Have the inner pools that the others need now, and no others.
+
+        The reader is the reload's; who reads output stays for those that still print as they did before.
+        """
         wanted = {pool.name: (pool, generation) for pool, generation in self._needed()}
         for name, (settings, generation) in wanted.items():
             if name not in self.inner:
                 self.inner[name] = self._new(settings, generation)
-        for name in [name for name in self.inner if name not in wanted and name != inner.READER]:
+        for name in [name for name in self.inner if name not in (*wanted, inner.READER, inner.OUTPUT)]:
             self.retire(self.inner[name], now)
 
     def retire(self, pool: Pool, now: float) -> None:
@@ -95,7 +107,7 @@ class Pools:
             if pools.get(pool.name) is pool:
                 del pools[pool.name]
                 self.leaving.append(pool)
-                pool.retire(now)
+                pool.retire(now, inner.STOP_SECONDS if inner.is_inner(pool.name) else None)
 
     def dismiss(self, now: float, *, everyone: bool = False) -> None:
         """A stop has begun: what reads the workers' output is needed to the end, and no other."""
@@ -105,7 +117,7 @@ class Pools:
     def _needed(self) -> Iterator[tuple[PoolSettings, int]]:
         editions = [edition for pool in self.users.values() for edition in pool.editions.values()]
         if inner.print_to_us(editions, self._terminals):
-            yield inner.output(), 1
+            yield inner.output(self._patience), 1
         if inner.are_measured(editions):
             yield inner.meter(), 1
         for pool in self.users.values():
@@ -124,7 +136,7 @@ class Pools:
         self._look_at_templates()
         in_order = list(self)
         for pool in in_order:
-            pool.paused = held or not self._may_follow(pool)
+            pool.paused, pool.early = held, not self._may_follow(pool)
         plans = [self._ask(pool, now) for pool in (in_order[::-1] if backwards else in_order)]
         self.leaving = [pool for pool in self.leaving if pool.workers]
         return [action for plan in plans for action in plan]

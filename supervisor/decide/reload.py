@@ -49,6 +49,7 @@ class Reload:
         self._pools = pools
         self._new: list[Pool] = []  # pools that only this generation has
         self._reader = pools.read(generation)
+        self._leaving: list[int] = []  # old workers that are waited for at the end
 
     @property
     def over(self) -> bool:
@@ -142,10 +143,14 @@ class Reload:
             elif not inner.is_inner(pool.name):
                 self._pools.retire(pool, now)
         self._pools.staff(now)
+        everybody = [w for pool in self._pools.of_users() for w in pool.workers.values()]
+        self._leaving = [w.id for w in everybody if w.leaving or w.asked_at is not None]
 
     def _cleared(self) -> bool:
-        users = self._pools.of_users()
-        return all(pool.settled and not pool.retired for pool in users)
+        """Those who were leaving when it took effect are gone."""
+        while self._leaving and self._pools.whose(self._leaving[-1]) is None:
+            self._leaving.pop()
+        return not self._leaving
 
     def _fail(self, error: str, now: float) -> Iterator[Action]:
         tried = self.stage in (Stage.TRYING, Stage.ROLLING)

@@ -26,6 +26,7 @@ class Slot:
     lives: int = 0
     waiting: bool = False  # in backoff
     finished: bool = False  # its worker has done what it was for
+    fulfilled: bool = False  # its heir has, before it could take over
     history: History = field(default_factory=History)
 
     @property
@@ -99,6 +100,16 @@ class Slots:
             self.formers += 1
         return before
 
+    def fulfil(self, index: int) -> int | None:
+        """Nobody is to come after the one who holds the slot; return who that is."""
+        slot = self._slots[index]
+        before, slot.worker, slot.fulfilled = slot.worker, None, False
+        if before is not None:
+            slot.former.add(before)
+            self.formers += 1
+        self._wait(index, slot, finished=True, retry_at=None)
+        return before
+
     def disown(self, index: int) -> int | None:
         """The heir is not to take over; it leaves as one that was relieved."""
         slot = self._slots[index]
@@ -119,10 +130,10 @@ class Slots:
             slot.former.discard(worker)
             self.formers -= 1
         elif slot.heir == worker:
-            slot.heir = None
+            slot.heir, slot.fulfilled = None, finished
             self.heirs -= 1
         else:
-            slot.worker = None
+            slot.worker, finished = None, finished or slot.fulfilled
             if slot.heir is not None:
                 self.relieve(index)
                 return True
@@ -135,7 +146,7 @@ class Slots:
         if index >= self.size:
             return
         if finished:
-            slot.finished = True
+            slot.finished, slot.fulfilled = True, False
             self.finished += 1
         elif retry_at is not None:
             slot.waiting = True
@@ -187,7 +198,7 @@ class Slots:
         slot = self._slots[index]
         self.finished -= slot.finished
         self._backoffs.drop(index)
-        slot.finished = slot.waiting = False
+        slot.finished = slot.fulfilled = slot.waiting = False
         staying = [id for id in (slot.worker, slot.heir) if id is not None]
         if slot.empty:
             del self._slots[index]

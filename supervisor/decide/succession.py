@@ -17,17 +17,19 @@ class Succession:
 
     def __init__(self) -> None:
         self._due: list[int] = []  # a heap: the lowest slot first
+        self._wished: set[int] = set()  # the same
         self._retries: Deadlines[int] = Deadlines()
         self._ready: list[int] = []
 
     def wish(self, index: int) -> None:
         """The holder of this slot is to be replaced."""
-        if index not in self._due:
+        if index not in self._wished:
+            self._wished.add(index)
             heapq.heappush(self._due, index)
 
     def wish_all(self, indexes: list[int]) -> None:
         """Those of all these slots; what was wished before is forgotten."""
-        self._due = sorted(indexes)
+        self._due, self._wished = sorted(indexes), set(indexes)
         for index in indexes:
             self._retries.drop(index)
 
@@ -40,17 +42,13 @@ class Succession:
         for index in self._retries.due(now):
             self.wish(index)
 
-    def waits(self, index: int) -> bool:
-        """This slot's heir failed lately."""
-        return self._retries.get(index) is not None
-
     def peek(self) -> int | None:
         """The next slot that waits for an heir."""
         return self._due[0] if self._due else None
 
     def take(self) -> None:
         """It is seen to, or is none any more."""
-        heapq.heappop(self._due)
+        self._wished.discard(heapq.heappop(self._due))
 
     def heir_ready(self, index: int) -> None:
         """The heir of this slot can take over."""

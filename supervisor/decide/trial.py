@@ -19,16 +19,26 @@ class Trial:
         self._stable_after = stable_after
         self._ready: dict[int, float] = {}  # who serves, and since when; the first is the oldest
         self._early = 0
+        self._done_at: float | None = None  # when the first has done what it was for
 
     def ready(self, worker: Worker, now: float) -> None:
         """One of its workers serves."""
         if worker.generation == self.generation:
             self._ready[worker.id] = now
 
-    def left(self, worker: Worker, reason: str, now: float, size: int, *, failed: bool) -> None:
+    def forget(self, worker: Worker) -> None:
+        """It leaves, so it serves no more."""
+        self._ready.pop(worker.id, None)
+
+    def left(
+        self, worker: Worker, reason: str, now: float, size: int, *, failed: bool, finished: bool
+    ) -> None:
         """One of its workers is gone without having been asked."""
         since = self._ready.pop(worker.id, None)
         if worker.generation != self.generation:
+            return
+        if finished and not failed:
+            self._done_at = now if self._done_at is None else self._done_at
             return
         early = since is None or now - since < self._stable_after
         self._early += early
@@ -38,4 +48,4 @@ class Trial:
     def stable_at(self) -> float | None:
         """When the first of those who serve has been ready for long enough; None while nobody is."""
         since = next(iter(self._ready.values()), None)
-        return None if since is None else since + self._stable_after
+        return self._done_at if since is None else since + self._stable_after

@@ -23,7 +23,7 @@ from supervisor.worker import Worker
 
 CHUNK = 64 * 1024  # what a pipe holds, if nobody changed it: pipe(7)
 ROUNDS = 32  # chunks that are read from one pipe in a row; more than the largest pipe holds (1 MiB)
-LAST_SECONDS = 1.0  # for a slow terminal, and for the master, to take the last words
+LAST_SECONDS = 0.25  # for each slow terminal, and for the master, to take the last words
 
 
 def run(worker: Worker) -> None:

@@ -24,6 +24,23 @@ class FileSink:
     def __init__(self, file: RotatingFile, losses: Losses, loop: Loop) -> None:
         self.file, self._losses, self._loop = file, losses, loop
         self.writers: dict[int, str] = {}  # the streams that write here, and their keys
+        self._sizes: dict[int, tuple[int, int]] = {}  # of those that want it to rotate: max_size and keep
+
+    def enter(self, id: int, max_size: int | None, keep: int) -> None:
+        """A stream that writes here says how the file is to rotate."""
+        if max_size is not None:
+            self._sizes[id] = max_size, keep
+        self._agree()
+
+    def leave(self, id: int) -> None:
+        """It is at its end."""
+        self._sizes.pop(id, None)
+        self._agree()
+
+    def _agree(self) -> None:
+        """The last one counts; who does not care, as stderr beside a stdout that rotates, has no say."""
+        sizes = list(self._sizes.values())
+        self.file.max_size, self.file.keep = sizes[-1] if sizes else (None, self.file.keep)
 
     def write(self, worker: str, key: str, block: bytes) -> None:
         """Append whole lines."""
@@ -98,7 +115,8 @@ class Sinks:
                 self._prefixes.know(worker)
                 sink: Sink = self._terminal(fd)
             case {"key": str(key), "file": str(path), "max_size": int() | None as size, "keep": int(keep)}:
-                sink = self._file(path, size, keep)
+                sink = self._file(path)
+                sink.enter(id, size, keep)
                 sink.tell(key)
             case _:
                 return None
@@ -108,9 +126,11 @@ class Sinks:
     def leave(self, id: int, sink: Sink) -> None:
         """The stream is at its end; a file that nobody writes to is closed."""
         del sink.writers[id]
-        if isinstance(sink, FileSink) and not sink.writers:
-            sink.file.close()
-            del self._files[sink.file.path]
+        if isinstance(sink, FileSink):
+            sink.leave(id)
+            if not sink.writers:
+                sink.file.close()
+                del self._files[sink.file.path]
 
     def flush(self, fd: int) -> None:
         """The terminal ``fd`` has room."""
@@ -127,13 +147,10 @@ class Sinks:
         for sink in self._terminals.values():
             sink.finish(seconds)
 
-    def _file(self, path: str, max_size: int | None, keep: int) -> FileSink:
-        """Of several who name the same path, the last one says how it rotates."""
+    def _file(self, path: str) -> FileSink:
         if path not in self._files:
-            self._files[path] = FileSink(RotatingFile(path, max_size, keep), self._losses, self._loop)
-        sink = self._files[path]
-        sink.file.max_size, sink.file.keep = max_size, keep
-        return sink
+            self._files[path] = FileSink(RotatingFile(path), self._losses, self._loop)
+        return self._files[path]
 
     def _terminal(self, fd: int) -> TerminalSink:
         if fd not in self._terminals:

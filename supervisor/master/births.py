@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from supervisor.announcer import ChildVoice
 from supervisor.child import command, template
 from supervisor.child.birth import Birth
 from supervisor.child.callable import live
@@ -228,7 +229,7 @@ class Births:
             path=self._editions.path(worker.generation),
         )
 
-    def _tell(self, worker: Worker) -> Callable[..., None]:
+    def _tell(self, worker: Worker) -> ChildVoice:
         return self._voice.announcer.for_child(
             worker=worker.name, pool=worker.pool, generation=worker.generation
         )

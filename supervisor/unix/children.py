@@ -65,7 +65,10 @@ class Children:
         """
         if pid in self._by_pid or process.ended(pid) is process.STOLEN or process.in_own_session(pid):
             return False
-        self._know(Child(number, pid, process.open_pidfd(pid)))
+        child = Child(number, pid, process.open_pidfd(pid))
+        self._know(child)
+        if child.pidfd is None:  # it may be dead already, and its SIGCHLD heard: look once more
+            os.kill(os.getpid(), signal.SIGCHLD)
         return True
 
     def pid(self, number: int) -> int | None:

@@ -125,6 +125,7 @@ class Kernel:
     alive: dict[int, Process] = field(default_factory=dict)
     cut: set[int] = field(default_factory=set)  # who ended by a signal while being killed
     frozen: float = 0.0  # seconds in which the master did not run
+    promised: list[tuple[int, float]] = field(default_factory=list)  # reloads that were asked for, and when
     _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
 
@@ -160,6 +161,11 @@ class Kernel:
         self.frozen += seconds
         self.life.thawed(self.now)
         self.turn()
+
+    def renew(self, reason: str = "SIGHUP") -> int:
+        """Ask for a reload."""
+        self.promised.append((self.life.renew(reason, self.now), self.now))
+        return self.promised[-1][0]
 
     def until(self, true: Callable[[], bool], limit: float = 120.0) -> None:
         """Let time pass until something is true."""

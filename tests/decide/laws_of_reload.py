@@ -52,10 +52,11 @@ class ReloadLaws:
         for pool in self._users():
             size = min(pool.slots.size, fewest.get(pool.name, pool.slots.size))
             before, after = self._ready.get(pool, {}), ready(pool)
+            done = {index for index, slot in pool.slots if slot.finished}
             for id in told.keys() & before.keys() & pool.workers.keys():
                 self._may_be_told(pool, pool.workers[id], told[id], size)
             lost = [w for w in before.values() if w.id not in after and w.id not in told]
-            shrunk = [w for w in before.values() if w.id in told and w.slot >= size]
+            shrunk = [w for w in before.values() if w.id in told and (w.slot >= size or w.slot in done)]
             in_place = [w for w in before.values() if w.id in told and pool.surge == 0]
             floor = self._floor.get(pool, 0) - len(lost) - len(shrunk) - len(in_place)
             assert len(after) >= floor, f"{pool.name}: {len(after)} are ready, there were to be {floor}"
@@ -81,7 +82,7 @@ class ReloadLaws:
             assert len(others) + pool.slots.finished >= pool.slots.size - 1, "two leave at once"
         elif not stop.replace:
             assert worker.generation != generation, f"{worker.name} was not to take over, and is good"
-        else:
+        elif not slot.finished:  # by its heir, that has done all there was to do
             assert slot.worker is not None
             holder = pool.workers[slot.worker]
             assert holder.state is State.READY, f"{worker.name} leaves before its successor is ready"

@@ -160,7 +160,8 @@ class Program:
     def log(self) -> str:
         """All that was read, for a failing test."""
         said = [f"{e['time'][11:]} {e['level']} {e['event']}: {e['message']}" for e in self.events]
-        return "\n".join(["--- events", *said, "--- other", *self.noise])
+        traces = [str(e["traceback"]) for e in self.events if e.get("traceback")]
+        return "\n".join(["--- events", *said, "--- other", *self.noise, "--- tracebacks", *traces])
 
     # -- the processes -------------------------------------------------------------
 

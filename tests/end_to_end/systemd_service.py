@@ -1,6 +1,6 @@
 """The shipped units, installed in a box with a configuration and a program for them to run.
 
-The units are the files that users install; a drop-in changes only ExecStart=
+The units are the files that users install; a drop-in changes only ExecStart= and ExecReload=
 (this interpreter, a configuration of the test) and where stderr goes, since the
 box has no journal.  Knows nothing of what a test expects.
 """
@@ -95,6 +95,7 @@ class Service:
     def exec_start(self, stem: str) -> str:
         return (
             f"[Service]\nExecStart=\nExecStart={self.box.python} -m supervisor start -c {HOME}/{stem}.toml\n"
+            f"ExecReload=\nExecReload={self.box.python} -m supervisor reload -c {HOME}/{stem}.toml\n"
             f"Environment=PYTHONPATH=/run/box/repository\nStandardError=append:{HOME}/log\n"
         )
 

@@ -54,12 +54,12 @@ def test_an_exception_in_the_loop_ends_in_an_ordered_stop(program: Start, error:
 def test_an_exception_before_the_fork_leaves_nobody_to_wait_for(program: Start) -> None:
     """The workers that were planned and never forked do not hold up the stop."""
     app = """
-        from supervisor.master.hands import Hands
+        from supervisor.master.births import Births
 
         def break_it(context):
-            def fail(self, start):
+            def fail(self, worker):
                 raise MemoryError
-            Hands._birth = fail
+            Births._birth = fail
 
         def run(worker):
             worker.wait()

@@ -117,18 +117,20 @@ def test_a_worker_that_closes_all_its_fds_harms_only_itself(program: Start) -> N
 
 
 def test_a_worker_that_signals_its_group_and_its_master(program: Start) -> None:
-    """kill(0, TERM) stays in the worker's own group; a worker that HUPs the master does it no harm."""
+    """kill(0, TERM) stays in the worker's own group; HUP to the master is one reload like any other."""
     app = """
         import os, signal
         def run(worker):
-            os.kill(os.getppid(), signal.SIGHUP)
-            os.kill(0, signal.SIGTERM)
+            if not os.path.exists("done"):
+                open("done", "w").close()
+                os.kill(os.getppid(), signal.SIGHUP)
+                os.kill(0, signal.SIGTERM)
             worker.wait()
     """
-    one = program(app, pool('restart = "never"'))
-    one.wait_for("signal.ignored", signal="SIGHUP")
-    assert one.wait_for("worker.exited", pool="a")["code"] == 0
-    one.stop(0)
+    one = program(app, pool("stable_after = 0"))
+    assert one.wait_for("worker.failed", pool="a")["code"] == 0, "it left as if it had been asked"
+    assert one.wait_for("reload.done")["generation"] == 2
+    assert len(one.stop(0)["workers"]) == 1
 
 
 def test_a_worker_that_kills_its_master_leaves_with_it(program: Start) -> None:

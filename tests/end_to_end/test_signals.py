@@ -34,10 +34,10 @@ def test_every_signal_has_its_place() -> None:
 
 
 def test_signals_without_a_meaning_are_heard_and_ignored(program: Start) -> None:
-    """Each is told by name and changes nothing; also HUP, as reload is not built yet."""
+    """Each is told by name and changes nothing."""
     one = program(WAITS, TWO).ready()
     before = one.status()["pools"]
-    for number in (*MEANINGLESS, signal.SIGHUP):
+    for number in MEANINGLESS:
         one.signal(number)
         one.wait_for("signal.ignored", signal=signal_name(number))
     one.signal(*SILENT, signal.SIGUSR1, signal.SIGCHLD)
@@ -193,12 +193,14 @@ def test_ctrl_z_makes_it_quiet_and_does_not_suspend_it(program: Start, terminal:
 
 
 def test_a_terminal_that_hangs_up_ends_nothing(program: Start, terminal: Terminal) -> None:
-    """HUP comes to the session's leader: told as ignored while reload is not built, and the workers stay."""
-    one = program(TELLS, TWO + 'ready = "notify"', before=terminal.before).ready()
+    """HUP comes to the session's leader, which reloads; it comes to no worker."""
+    one = program(TELLS, TWO + 'ready = "notify"\nstable_after = 0', before=terminal.before).ready()
     terminal.hang_up()
-    one.wait_for("signal.ignored", signal="SIGHUP")
+    assert one.wait_for("reload.started")["reason"] == "SIGHUP"
+    one.wait_for("reload.done")
     one.stop(0)
     assert one.find("worker.failed") is None
+    assert set(one.noise) == {"session of its own: True"}
 
 
 def test_term_to_the_whole_process_group(program: Start, terminal: Terminal) -> None:

@@ -87,7 +87,7 @@ def test_killed_workers_are_replaced_in_their_slots_and_explained(program: Start
         (1, "worker.failed", "exit status 1"),
         (4, "worker.exited", "exit status 4"),
         ('"sys.exit"', "worker.exited", "exit status 4"),
-        ('"raise"', "worker.failed", "exit status 1"),
+        ('"raise"', "worker.failed", "exit status 1: app:run raised: ValueError: the reason"),
         ('"segfault"', "worker.failed", "SIGSEGV, not sent by supervisord-lite"),
     ],
 )

@@ -118,6 +118,33 @@ def test_a_start_that_always_fails_is_given_up(service: Service) -> None:
     service.wait_for(ActiveState="failed", ExecMainStatus="1", NRestarts="3")
 
 
+# Reload
+
+
+def test_reload_returns_when_all_workers_are_new_and_the_master_is_the_same(service: Service) -> None:
+    service.configure(hooks="stable_after = 0")
+    service.start()
+    master, before = service.show("MainPID"), service.processes()
+    reloaded = service.box.systemctl("reload", UNIT)
+    assert reloaded.returncode == 0, reloaded.stderr
+    service.wait_for(ActiveState="active", NRestarts="0", Result="success")
+    assert service.processes() & before == {int(master)}
+    assert service.status()["generation"] == 2
+
+
+def test_a_reload_that_fails_says_so_and_the_unit_stays(service: Service) -> None:
+    service.configure(hooks="stable_after = 0")
+    service.start()
+    before = service.processes()
+    service.configure(target="failing")
+    reloaded = service.box.systemctl("reload", UNIT)
+    assert reloaded.returncode != 0
+    assert "supervisord-lite.service failed" in reloaded.stderr
+    service.wait_for(ActiveState="active", SubState="running", NRestarts="0")
+    assert before <= service.processes()
+    assert service.status()["last_reload"]["ok"] is False
+
+
 # Rolling restart
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -65,11 +66,13 @@ def bear(birth: Birth, run: Callable[[Birth, Callable[..., None]], int]) -> Born
         ours.settimeout(SECONDS)
         there = birth if birth.notify_fd >= 0 else replace(birth, notify_fd=theirs.fileno())
 
-        def tell(event: str, **fields: Any) -> None:
-            fd = os.open(log.name, os.O_WRONLY | os.O_APPEND)
-            os.write(fd, json.dumps({"event": event, **fields}).encode() + b"\n")
-            os.close(fd)
+        def tell(event: str, level: str | None = None, **fields: Any) -> None:
+            with contextlib.suppress(OSError):  # as a worker's own voice: no failure ends it
+                fd = os.open(log.name, os.O_WRONLY | os.O_APPEND)
+                os.write(fd, json.dumps({"event": event, **fields}).encode() + b"\n")
+                os.close(fd)
 
+        tell.keep_log = lambda: None  # it has its own way already
         (pid,) = fork_all([lambda: run(there, tell)])
         assert isinstance(pid, int)
         _, status = os.waitpid(pid, 0)

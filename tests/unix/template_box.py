@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from supervisor.unix import process
 from supervisor.unix.children import Children
 from supervisor.unix.loop import Loop
 from supervisor.unix.notify import Receiver
+from supervisor.unix.prctl import PR_SET_CHILD_SUBREAPER, become_subreaper
 from supervisor.unix.templates import Templates
 from supervisor.unix.title import Title
 
@@ -29,15 +33,21 @@ TEMPLATE = 1  # its number
 PATIENCE = 60.0  # seconds: a safety net
 
 APPLICATION = """
-import gc, json, os, signal
+import ctypes, gc, json, os, signal
 IMPORTED_BY = os.getpid()
 
 def stop_here():
     os.kill(os.getpid(), signal.SIGSTOP)
 
+def death_signal():
+    number = ctypes.c_int()
+    ctypes.CDLL(None).prctl(2, ctypes.byref(number), 0, 0, 0)  # PR_GET_PDEATHSIG
+    return number.value
+
 def run(worker):
     facts = {"pid": os.getpid(), "parent": os.getppid(), "imported_by": IMPORTED_BY,
-             "session": os.getsid(0), "frozen": gc.get_freeze_count(), "collects": gc.isenabled(),
+             "session": os.getsid(0), "death_signal": death_signal(),
+             "frozen": gc.get_freeze_count(), "collects": gc.isenabled(),
              "environ": dict(os.environ), "uids": os.getresuid(), "groups": os.getgroups(),
              "fds": {fd: os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")
                      if os.path.lexists(f"/proc/self/fd/{fd}")}}
@@ -110,6 +120,7 @@ class Box:
             with (self.folder / "events").open("a") as file:
                 file.write(json.dumps({"event": event, "level": level, **identity, **fields}) + "\n")
 
+        tell.keep_log = lambda: None  # it has its own way already
         return tell
 
     # -- what is seen ----------------------------------------------------------
@@ -178,6 +189,22 @@ class Box:
         self.notify.close()
         self._sender.close()
         self.loop.close()
+
+
+@contextmanager
+def boxed(folder: Path) -> Iterator[Box]:
+    """A box in this process, which adopts for its time; no descriptor is left."""
+    wakeup = signal.set_wakeup_fd(-1)
+    fds = sorted(os.listdir("/proc/self/fd"))
+    assert become_subreaper()
+    box = Box(folder)
+    try:
+        yield box
+        box.close()
+    finally:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        signal.set_wakeup_fd(wakeup)
+    assert sorted(os.listdir("/proc/self/fd")) == fds, "descriptors are left"
 
 
 def wait_stopped(pid: int) -> None:

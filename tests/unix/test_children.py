@@ -108,7 +108,7 @@ def test_what_is_done_to_an_unknown_number_is_nothing(box: Box) -> None:
     assert box.children.signal(9, signal.SIGKILL)
     assert box.children.kill(9)
     assert box.children.stacks(9) is None
-    box.children.dump(9)
+    box.children.dump(9, signal.SIGABRT)
     assert box.children.kill_group(os.getpgid(0)) == 0, "our own group has no adopted member"
 
 

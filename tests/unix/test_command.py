@@ -42,7 +42,7 @@ class Program:
         reader, writer = os.pipe()
         out, into = os.pipe()
         birth = make(folder, pool=pool, stdout=into, told=writer, **more)
-        self.born: Born = bear(birth, lambda birth, tell: command.live(birth, tell))
+        self.born: Born = bear(birth, command.live)
         os.close(writer)
         os.close(into)
         with open(reader, "rb") as told, open(out, "rb") as printed:
@@ -94,16 +94,16 @@ def test_its_descriptors_are_the_standard_ones_and_its_sockets(tmp_path: Path) -
         program = Program(
             tmp_path, "/bin/ls", "-l", "/proc/self/fd", listeners=(("http", server.fileno()),)
         )  # the folder that it reads is one more: the next free number
-        fds = [line.split()[-3:] for line in program.printed.decode().splitlines()[1:]]
-        assert [fd[0] for fd in fds] == ["0", "1", "2", "3", "4"]
-        assert fds[3][2].startswith("socket:")
-        assert fds[4][2].startswith("/proc/")
+        links = [line.split(maxsplit=8)[8] for line in program.printed.decode().splitlines()[1:]]
+        assert [link.split(" -> ")[0] for link in links] == ["0", "1", "2", "3", "4"]
+        assert links[3].startswith("3 -> socket:")
+        assert links[4].startswith("4 -> /proc/")
 
 
 def test_a_socket_is_at_three_under_its_name(tmp_path: Path) -> None:
     look = (
-        "import os, socket; assert os.environ['LISTEN_PID'] == str(os.getpid()); "
-        "print(os.environ['LISTEN_FDS'], os.environ['LISTEN_FDNAMES'], socket.socket(fileno=3).getsockname()[1])"
+        "import os, socket; e = os.environ; assert e['LISTEN_PID'] == str(os.getpid()); "
+        "print(e['LISTEN_FDS'], e['LISTEN_FDNAMES'], socket.socket(fileno=3).getsockname()[1])"
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
         program = Program(tmp_path, sys.executable, "-c", look, listeners=(("http", server.fileno()),))

@@ -43,6 +43,17 @@ def test_they_block_are_closed_on_exec_and_shared_by_inheritance_alone(bench: Be
     assert option(fds["six"], socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
 
 
+def test_what_is_accepted_from_a_port_sends_without_delay(bench: Bench) -> None:
+    """Programs that know only the number of the descriptor leave it to the listener."""
+    fds = bench.have(four="127.0.0.1:0", six="[::1]:0")
+    for name, host in (("four", "127.0.0.1"), ("six", "::1")):
+        with socket.socket(fileno=os.dup(fds[name])) as listener:
+            client = socket.create_connection((host, port(fds[name])))
+            accepted, _ = listener.accept()
+            with client, accepted:
+                assert option(accepted.fileno(), socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_a_port_of_connections_that_linger_is_bound_again_at_once(bench: Bench) -> None:
     """TIME_WAIT stays at the end that closed first, here the server's."""
     at = port(bench.have(http="127.0.0.1:0")["http"])

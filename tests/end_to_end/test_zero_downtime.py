@@ -1,0 +1,146 @@
+"""No request fails, whatever is reloaded or recycled under load.
+
+A target and a command share one listener: `examples/http_server.py` and
+`examples/uvicorn_server.py`, which leave as docs/sockets.md tells to.  wrk and
+slower clients send requests over connections that are kept and over new ones.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from listening import place, written
+from load import load
+from program import Program
+from reloading import code, configure, fails, least, works
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed"),
+]
+Start = Callable[..., Program]
+
+ROOT = str(Path(__file__).resolve().parent.parent.parent)
+RELOADS = 20
+REQUESTS = 50_000
+
+TARGET = """
+    from examples import http_server
+
+    async def run(worker):
+        await http_server.run(worker)
+"""
+ASGI = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"7")]})
+    await send({"type": "http.response.body", "body": b"uvicorn"})
+"""
+CONFIG = """
+    [sockets.http]
+    bind = "{bind}"
+    [pools.target]
+    target = "app:run"
+    workers = 4
+    sockets = ["http"]
+    surge = 2
+    stable_after = "200ms"
+    {more}
+    [pools.asgi]
+    command = ["{python}", "-m", "examples.uvicorn_server", "asgi:app"]
+    ready = "notify"
+    workers = 4
+    sockets = ["http"]
+    surge = 2
+    stable_after = "200ms"
+    {more}
+"""
+
+
+def serving(program: Start, folder: Path, more: str = "", **settings: Any) -> tuple[Program, tuple[str, int]]:
+    """Eight workers on one listener."""
+    (folder / "asgi.py").write_text(ASGI)
+    address = place()
+    config = CONFIG.format(bind=written(address), python=sys.executable, more=more)
+    one = program(
+        TARGET, config, env={"PYTHONPATH": f"{folder}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}, **settings
+    )
+    return one.ready(), address
+
+
+def test_reloads_with_good_code_fail_no_request(program: Start, tmp_path: Path) -> None:
+    one, address = serving(program, tmp_path)
+    with load(address) as result:
+        for _ in range(RELOADS):
+            works(one)
+    one.stop()
+    assert result.failed == []
+    assert result.requests > REQUESTS
+    assert result.answered["uvicorn"]
+    assert any(f"generation {RELOADS}" in text for text in result.answered)
+    assert least(one, "target") == least(one, "asgi") == 4
+
+
+def broken_at_import(one: Program) -> None:
+    code(one, "raise RuntimeError('broken at import')\n")
+
+
+def broken_syntax(one: Program) -> None:
+    code(one, "def run(worker:\n")
+
+
+def broken_command(one: Program) -> None:
+    code(one, "raise RuntimeError('broken at import')\n", "asgi.py")
+
+
+def broken_soon_after_readiness(one: Program) -> None:
+    code(one, TARGET + "    import os, threading\n    threading.Timer(0.05, os._exit, [1]).start()\n")
+
+
+def broken_in_one_of_four(one: Program) -> None:
+    code(
+        one, TARGET + "    import os\n    assert os.environ['SUPERVISOR_SLOT'] != '3', 'the last one fails'\n"
+    )
+
+
+def broken_configuration(one: Program) -> None:
+    configure(one, ("[pools.target]", "[pools.target]\nwokers = 3"))
+
+
+BREAKERS = (
+    broken_at_import,
+    broken_syntax,
+    broken_command,
+    broken_soon_after_readiness,
+    broken_in_one_of_four,
+    broken_configuration,
+)
+
+
+def test_reloads_with_broken_code_fail_no_request(program: Start, tmp_path: Path) -> None:
+    """Neither while the new code is tried, nor while what has rolled already is rolled back."""
+    one, address = serving(program, tmp_path)
+    one.tracebacks_expected = True
+    good = one.config.read_text()
+    with load(address) as result:
+        for number in range(RELOADS):
+            BREAKERS[number % len(BREAKERS)](one)
+            fails(one)
+            code(one, TARGET)
+            code(one, ASGI, "asgi.py")
+            one.config.write_text(good)
+        works(one)
+    one.stop()
+    assert result.failed == []
+    assert result.requests > REQUESTS
+    assert least(one, "target") == least(one, "asgi") == 4

@@ -1,0 +1,37 @@
+"""Messages over a socket pair: whole, in order, and never waited for."""
+
+from __future__ import annotations
+
+import signal
+
+from drain_box import SECONDS
+
+from supervisor.unix.channel import Channel, pair
+from supervisor.unix.loop import Loop
+
+
+def test_the_channel_says_all_in_order_however_slow_the_other_end_is() -> None:
+    ours, theirs = pair()
+    loop, other = Loop(), Loop()
+    one, two = Channel(loop, ours, "channel"), Channel(other, theirs, "channel")
+    for n in range(5000):
+        one.send({"n": n})
+    got: list[int] = []
+    while len(got) < 5000:
+        got += [message["n"] for message, _ in two.receive()]
+        for seen in loop.poll(0.0):
+            assert seen.kind == "channel"
+            one.flush()
+    assert got == list(range(5000))
+    assert loop.poll(0.0) == []  # nothing waits, so room is no news
+    one.send({"bye": 1})
+    one.close()
+    assert [message for message, _ in two.receive()] == [{"bye": 1}]
+    assert two.closed
+    two.send({"to": "nobody"})
+    two.finish(SECONDS)
+    two.close()
+    for each in (loop, other):
+        wakeup = signal.set_wakeup_fd(-1)
+        each.close()
+        signal.set_wakeup_fd(wakeup)
