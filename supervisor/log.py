@@ -34,6 +34,8 @@ _OF_A_WORKER = (
     "[, acknowledged after {acknowledged_after}|, never acknowledged][, {in_flight} in flight]"
 )
 
+# Of plain trees (`_plain`), so without a search for circles.  `json.dumps` would make an encoder a call.
+_encoded = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 # C0, DEL and C1 controls (ESC, CSI), line separators, what turns text around, lone surrogates.
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -143,7 +145,7 @@ def _json(event: Event) -> bytes:
 
 
 def _dumped(value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))  # what harms is inside strings only
+    text = _encoded(value)  # what harms is inside strings only
     return _bytes(_HARMFUL.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
 
 

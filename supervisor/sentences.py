@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 NAMED = 10  # so many of a list are written out
 
@@ -85,21 +86,36 @@ WORDS: dict[str, tuple[str, str]] = {
 
 
 def said(sentence: str, fields: Mapping[str, Any]) -> str:
-    parts = re.split(r"\[(.*?)\]", sentence)
-    parts[1::2] = (_first_complete(part, fields) for part in parts[1::2])
-    parts[::2] = (_filled(part, fields) for part in parts[::2])
-    return "".join(parts)
+    return "".join([_first_complete(part, fields) for part in _parts(sentence)])
 
 
-def _first_complete(choices: str, fields: Mapping[str, Any]) -> str:
-    for choice in choices.split("|"):
-        if all(fields.get(name) is not None for name in re.findall(r"\{(\w+)\}", choice)):
-            return _filled(choice, fields)
+@lru_cache(maxsize=256)
+def _parts(sentence: str) -> list[list[_Choice]]:
+    """A sentence taken apart, once; what stands outside of brackets is always said."""
+    parts = []
+    for place, part in enumerate(re.split(r"\[(.*?)\]", sentence)):
+        in_brackets = place % 2 == 1
+        choices = part.split("|") if in_brackets else [part]
+        # Texts at the even places, names of fields at the odd ones.
+        parts.append([_Choice(in_brackets, re.split(r"\{(\w+)\}", choice)) for choice in choices])
+    return parts
+
+
+class _Choice(NamedTuple):
+    """One text with fields in it, which may depend on whether all of them are there."""
+
+    must_be_complete: bool
+    pieces: list[str]
+
+
+def _first_complete(choices: list[_Choice], fields: Mapping[str, Any]) -> str:
+    for must_be_complete, pieces in choices:
+        values = [fields.get(name) for name in pieces[1::2]]
+        if not (must_be_complete and None in values):
+            said = pieces.copy()
+            said[1::2] = map(_spoken, pieces[1::2], values)
+            return "".join(said)
     return ""
-
-
-def _filled(template: str, fields: Mapping[str, Any]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda found: _spoken(found[1], fields.get(found[1])), template)
 
 
 def _spoken(name: str, value: Any) -> str:

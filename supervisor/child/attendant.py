@@ -20,7 +20,6 @@ import signal
 import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
-from enum import Enum
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -34,29 +33,30 @@ from supervisor.worker import Worker
 if TYPE_CHECKING:
     from threading import Thread
 
-HEARD = (
-    signal.SIGTERM,
-    signal.SIGUSR2,
-    signal.SIGTSTP,
-    signal.SIGCONT,
-    signal.SIGQUIT,
-    # Not SIG_IGN: that would be inherited by what the target runs, a handler is not.
-    signal.SIGINT,
-    signal.SIGHUP,
+HEARD = tuple(  # plain numbers: with an enum, a new worker first copies the pages of its machinery
+    int(number)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGUSR2,
+        signal.SIGTSTP,
+        signal.SIGCONT,
+        signal.SIGQUIT,
+        # Not SIG_IGN: that would be inherited by what the target runs, a handler is not.
+        signal.SIGINT,
+        signal.SIGHUP,
+    )
 )
 LEVELS = (signal.SIGTSTP, signal.SIGCONT)  # of these the last one counts; the others are asked for once
-REASONS = {signal.SIGTERM: "stop", signal.SIGUSR2: "replace"}
+REASONS: dict[int, str] = {signal.SIGTERM: "stop", signal.SIGUSR2: "replace"}
 QUIT_STATUS = 128 + signal.SIGQUIT
 TELL_SECONDS = 1.0  # between two messages with counters
 RETRY_SECONDS = 0.05  # when the master's queue is full
 
 
-class Phase(Enum):
-    """How far the worker is."""
-
-    BOOTING = "booting"  # nothing of the application has begun: a stop leaves at once
-    WORKING = "working"
-    LEAVING = "leaving"  # the target has returned
+# How far the worker is; no enum, for the same reason.
+BOOTING = "booting"  # nothing of the application has begun: a stop leaves at once
+WORKING = "working"
+LEAVING = "leaving"  # the target has returned
 
 
 @dataclass
@@ -76,7 +76,7 @@ class Attendant:
         self.wants: Container[str] = ()  # moments that have hooks: where there are none, no thread is made
         self._woken, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # a byte into it wakes the thread
         self._lock = _thread.allocate_lock()  # the phase and the stop are changed under it
-        self._phase = Phase.BOOTING
+        self._phase = BOOTING
         self._stop_hooks: Thread | None = None
         self._unsent: dict[str, object] = {}
         self._tell_at: float | None = None
@@ -122,13 +122,13 @@ class Attendant:
     def begin(self) -> bool:
         """The application begins; false if a stop was asked for before."""
         with self._lock:
-            self._phase = Phase.WORKING
+            self._phase = WORKING
             return not self._worker.stopping
 
     def leave(self) -> None:
         """The target has returned: no stop hook begins from now on; wait for those that have."""
         with self._lock:
-            self._phase = Phase.LEAVING
+            self._phase = LEAVING
             hooks = self._stop_hooks
         if hooks is not None:
             hooks.join()
@@ -178,7 +178,7 @@ class Attendant:
             case 0:
                 self._tell_soon()
             case signal.SIGTERM | signal.SIGUSR2:
-                self._stop(REASONS[signal.Signals(number)])
+                self._stop(REASONS[number])
             case signal.SIGTSTP:
                 self._hush()
             case signal.SIGCONT:
@@ -194,9 +194,9 @@ class Attendant:
                 return
             self._worker._stop(reason)
             self._tell(STOPPING=1, **self._worker._take_news())
-            if self._phase is Phase.BOOTING:
+            if self._phase == BOOTING:
                 os._exit(WORKER_REPLACE if reason == "replace" else WORKER_DONE)
-            if self._phase is Phase.WORKING:
+            if self._phase == WORKING:
                 self._stop_hooks = self._spawn("on_worker_stop")
         if reason == "replace":
             self._pass_as_term()
@@ -242,7 +242,8 @@ class Attendant:
     def tell_last(self) -> None:
         """Before the process leaves: what was noted and not sent."""
         with contextlib.suppress(Exception):
-            self._link.send(**(self._unsent | self._worker._take_news()))
+            if news := self._unsent | self._worker._take_news():
+                self._link.send(**news)
 
     def _on_time(self, now: float) -> None:
         if self._tell_at is not None and now >= self._tell_at:

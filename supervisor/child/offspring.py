@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
-from _thread import _local
+from _thread import get_ident
 from collections.abc import Callable, Iterable
 
 from supervisor.unix.signals import block_signals, set_mask
@@ -22,19 +22,19 @@ USUAL = {signal.SIGINT: signal.default_int_handler}  # of a Python program; else
 
 def disown(handler: Callable[..., None], numbers: Iterable[int]) -> None:
     """From now on a forked process has the usual dispositions, where ``handler`` still stands."""
-    mask = _local()  # threads may fork at the same time
+    masks: dict[int, set[int]] = {}  # by thread: several may fork at the same time
 
     def before() -> None:
-        mask.before = block_signals()  # none may come while the child has our wakeup fd
+        masks[get_ident()] = block_signals()  # none may come while the child has our wakeup fd
 
     def in_parent() -> None:
-        set_mask(mask.before)
+        set_mask(masks.pop(get_ident()))
 
     def in_child() -> None:
         signal.set_wakeup_fd(-1)
         for number in numbers:
             if signal.getsignal(number) == handler:
                 signal.signal(number, USUAL.get(signal.Signals(number), signal.SIG_DFL))
-        set_mask(mask.before)
+        set_mask(masks.pop(get_ident()))  # pthread_self(3) is the same in the child
 
     os.register_at_fork(before=before, after_in_parent=in_parent, after_in_child=in_child)

@@ -39,13 +39,14 @@ def meter() -> PoolSettings:
 
 
 def reader() -> PoolSettings:
-    """It runs once; ``ready`` never comes, so that it is late when it does not end in time."""
+    """It runs once and is late when it does not end in time, ready or not."""
     return PoolSettings(
         READER,
         command=(READER,),
         restart="never",
         ready="notify",
         start_timeout=READ_SECONDS,
+        watchdog=READ_SECONDS,
         stop_timeout=STOP_SECONDS,
     )
 

@@ -164,7 +164,6 @@ class Pool:
         for id in self._surplus:
             self._succession.wish(self.workers[id].slot)
         self._surplus = set()
-        self._before = (size, False)  # also after a reload that fails
         self.slots.revive()
         for id in self.slots.resize(size):
             self._ask(self.workers[id], now, replace=False, reason="the pool is to be smaller")
@@ -212,11 +211,10 @@ class Pool:
         if self._size_after is not None and size > self.slots.size:
             self.slots.resize(size)
         self._breaker = Breaker(settings.max_restarts, settings.within)
-        size = self.slots.size if self._size_after is None else self._size_after
         held = {index: slot.worker for index, slot in self.slots if slot.worker is not None}
-        beyond = [worker for index, worker in held.items() if index >= size]
+        beyond = [worker for index, worker in held.items() if index >= self._wanted]
         self._surplus = {id for id in beyond if not self.workers[id].leaving}
-        self._succession.wish_all([index for index in held if index < size])
+        self._succession.wish_all([index for index in held if index < self._wanted])
 
     def begin_trial(self) -> None:
         """It is new itself: what it does is held against its generation."""
@@ -242,6 +240,7 @@ class Pool:
         self.generation, self.trial, self.gate = self.good, None, True
         del self.editions[bad]
         self.templates.discard(bad)
+        self._surplus, self._size_after = set(), None
         for index, slot in self.slots:
             slot.fulfilled = False
             if slot.heir is not None and self.workers[slot.heir].generation == bad:
@@ -269,6 +268,11 @@ class Pool:
         return self.editions[self.generation]
 
     @property
+    def _wanted(self) -> int:
+        """How many there are to be once the reload that goes on, if any, has worked."""
+        return self.slots.size if self._size_after is None else self._size_after
+
+    @property
     def full(self) -> bool:
         """At strength: every slot is ready or has finished."""
         return self.up + self.slots.finished >= self.slots.size and not self.parked
@@ -291,7 +295,7 @@ class Pool:
 
     def proven_at(self) -> float | None:
         """When the new generation has stood its trial if nothing happens; None while nobody is ready."""
-        if self.trial is None or self.slots.size <= self.slots.finished:
+        if self.trial is None or self._wanted <= self.slots.finished:
             return 0.0
         if self.surge == 0 and self.good != self.generation and self.serving.get(self.good):
             return 0.0  # nothing can be tried beside those who serve
@@ -369,8 +373,7 @@ class Pool:
 
     def _foresee(self, worker: Worker) -> None:
         """It is born of the old generation while a new one is tried: it has an heir, or goes with its slot."""
-        size = self.slots.size if self._size_after is None else self._size_after
-        if worker.slot < size:
+        if worker.slot < self._wanted:
             self._succession.wish(worker.slot)
         else:
             self._surplus.add(worker.id)

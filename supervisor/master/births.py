@@ -64,6 +64,8 @@ class Births:
         self._editions, self._life, self._doors, self._loop = editions, life, doors, loop
         self._children, self._voice, self._environ, self._nofile = children, voice, environ, nofile
         self._question: int | None = None  # the memory file of the reader
+        # Asked once: after a hangup a terminal is none any more, and who wrote to it would get EIO.
+        self._inherited = {fd: sink_of("inherit", fd) for fd in (STDOUT, STDERR)}
         self._told: dict[int, int] = {}  # worker to the pipe on which its program says that it did not start
         self._title, self._sender = title.find(), doors.notify.sender()
         master = editions.current.master
@@ -116,8 +118,11 @@ class Births:
         return Job(worker.id, run, sealed.close)
 
     def _begin_output(self, worker: Worker) -> tuple[int | None, int | None]:
-        out, err = worker.settings.stdout, worker.settings.stderr
-        return self.drains.begin(worker.id, worker.name, sink_of(out, STDOUT), sink_of(err, STDERR))
+        out, err = (
+            self._inherited[fd] if setting == "inherit" else sink_of(setting, fd)
+            for fd, setting in ((STDOUT, worker.settings.stdout), (STDERR, worker.settings.stderr))
+        )
+        return self.drains.begin(worker.id, worker.name, out, err)
 
     def _told_by(self, worker: Worker, sealed: contextlib.ExitStack) -> int:
         """A pipe that execve(2) closes: so we learn whether the program runs."""

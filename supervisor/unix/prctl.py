@@ -18,7 +18,8 @@ PR_SET_NO_NEW_PRIVS = 38
 # Prepared once, so that it need not be looked up in every worker.
 _call = ctypes.CDLL(None).prctl
 _name = ctypes.create_string_buffer(16)
-_call.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+# No argtypes: with them, each call in each worker makes five objects, and copies their types' pages.
+_zero = ctypes.c_ulong(0)
 
 
 def set_parent_death_signal(number: int, parent: int) -> bool:
@@ -49,11 +50,11 @@ def set_no_new_privs() -> bool:
 def set_name(name: bytes) -> None:
     """The name of this process in ``top``: at most 15 bytes."""
     _name.value = name
-    _prctl(PR_SET_NAME, ctypes.addressof(_name))
+    _prctl(PR_SET_NAME, _name)
 
 
-def _prctl(option: int, argument: int) -> bool:
-    return int(_call(option, argument, 0, 0, 0)) == 0
+def _prctl(option: int, argument: int | ctypes.Array[ctypes.c_char]) -> bool:
+    return int(_call(option, argument, _zero, _zero, _zero)) == 0
 
 
 DEATH_SIGNAL = signal.SIGTERM  # SIGKILL would cut the work; a worker sees to its own end, see child/attendant
