@@ -15,12 +15,14 @@ from functools import partial
 from typing import Any
 
 from supervisor import log
+from supervisor.errors import StartError
 from supervisor.settings import MasterSettings
 from supervisor.unix.loop import WRITE, Loop
 from supervisor.unix.output import Output
 
 STDERR = 2
 LAST_WORDS = 1.0  # seconds that the last lines may take to get out
+PATIENCE = 5.0  # seconds that a worker waits for room in the log: on a terminal somebody may have pressed ^S
 
 
 class Announcer:
@@ -96,8 +98,13 @@ class Announcer:
         self._watched = wants
 
     def for_child(self, **identity: Any) -> ChildVoice:
-        """A voice for a forked child: the same format, plain blocking writes of its own."""
-        return ChildVoice(self._path, partial(self._rendered, identity))
+        """A voice for a forked child: the same format, a way out of its own."""
+        return self.for_children()(**identity)
+
+    def for_children(self) -> Callable[..., ChildVoice]:
+        """The same for a child that forks others, by their names: what it keeps open they have, too."""
+        way = ChildLog(self._path)
+        return lambda **identity: ChildVoice(way, partial(self._rendered, identity))
 
     def _rendered(self, identity: dict[str, Any], event: str, level: str | None, **fields: Any) -> bytes:
         said = log.make(event, level, wall=time.time(), **identity, pid=os.getpid(), **fields)
@@ -107,36 +114,47 @@ class Announcer:
 class ChildVoice:
     """What a worker says in the log by itself; a log that cannot be written never ends it."""
 
-    def __init__(self, path: str | None, rendered: Callable[..., bytes]) -> None:
-        self._path, self._rendered = path, rendered
-        self._fd: int | None = None  # kept open
+    def __init__(self, way: ChildLog, rendered: Callable[..., bytes]) -> None:
+        self._way, self._rendered = way, rendered
 
     def __call__(self, event: str, level: str | None = None, **fields: Any) -> None:
         """Append one event."""
-        with contextlib.suppress(OSError):
-            self._append(self._rendered(event, level, **fields))
+        with contextlib.suppress(OSError, StartError):
+            self._way.append(self._rendered(event, level, **fields))
 
     def keep_log(self) -> None:
         """Stderr becomes the worker's own file, or it another user: keep a way to the log as it is now."""
-        if self._fd is None:
-            with contextlib.suppress(OSError):
-                self._fd = _opened(self._path)
-
-    def _append(self, line: bytes) -> None:
-        if self._fd is not None:
-            os.write(self._fd, line)
-        elif self._path is None:
-            os.write(STDERR, line)
-        else:
-            fd = _opened(self._path)
-            try:
-                os.write(fd, line)
-            finally:
-                os.close(fd)
+        with contextlib.suppress(OSError):
+            self._way.keep()
 
 
-def _opened(path: str | None) -> int:
-    """A descriptor of one's own, not for programs that are run."""
-    if path is None:
-        return fcntl.fcntl(STDERR, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
+class ChildLog:
+    """The log of a child: opened for each line, where it may be, else as it was kept open."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._kept: int | None = None
+
+    def keep(self) -> None:
+        """Have a descriptor of one's own, not for programs that are run."""
+        if self._kept is None and self._path is None:
+            self._kept = fcntl.fcntl(STDERR, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
+        elif self._kept is None and self._path is not None:
+            self._kept = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY)
+
+    def append(self, line: bytes) -> None:
+        """Wait for room, within bounds."""
+        output = self._output()
+        output.write(line)
+        output.finish(PATIENCE)
+        output.close()
+
+    def _output(self) -> Output:
+        if self._path is None:
+            return Output(STDERR if self._kept is None else self._kept)
+        try:
+            return Output.to_file(self._path)  # it may have been moved away since
+        except StartError:
+            if self._kept is None:
+                raise
+            return Output(self._kept)

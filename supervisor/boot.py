@@ -19,7 +19,7 @@ import signal
 import sys
 from typing import NoReturn
 
-from supervisor.errors import ConfigError, SupervisorError
+from supervisor.errors import ConfigError, StartError, SupervisorError
 from supervisor.exits import Exit
 from supervisor.settings import Settings
 from supervisor.unix.files import open_standard
@@ -67,7 +67,13 @@ def start(settings: Settings) -> NoReturn:
     fd = pack(settings)
     os.set_inheritable(fd, True)
     command = argv(fd)
-    os.execv(command[0], command)
+    try:
+        os.execv(command[0], command)
+    except OSError as error:
+        raise StartError(
+            f"cannot execute {command[0]} as uid {os.geteuid()}: {error.strerror}; "
+            "use a Python that this user may execute"
+        ) from error
 
 
 def pack(settings: Settings) -> int:

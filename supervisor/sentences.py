@@ -35,7 +35,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "worker.failed": ("warning", "{worker} failed" + _CAUSE + "[ (up {uptime})][; restarting {delay}]"),
     "worker.killed": ("warning", "{worker} had to be killed[ after {seconds}][: {reason}][ (pid {pid})]"),
     "worker.worn": ("info", "{worker} is to be replaced: it {reason}[ (pid {pid})]"),
-    "worker.backoff": ("info", "{worker} starts again {delay}[: {reason}]"),
     "worker.error": ("error", "{worker}: {reason}"),
     "worker.stack": ("warning", "{worker}[ (pid {pid})] was busy here:"),
     "pool.ready": ("info", "pool {pool} is ready[: {ready} of {desired}]"),
@@ -80,7 +79,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "service.unreachable": ("warning", "{reason}"),
     "orphan.reaped": ("debug", "process {pid} outlived its parent, and is gone now"),
     "orphans.ended": ("warning", "ended what outlived its worker[ {worker}][: processes: {count}]"),
-    "fork.failed": ("error", "cannot start {worker}[: {error}|: {reason}][; trying again {delay}]"),
     "log.dropped": ("warning", "{count} log lines are lost: the log could not be written"),
 }
 

@@ -1,6 +1,6 @@
 """The documentation as data: fenced blocks, tables, headings and links of its pages.
 
-A fenced block whose first line is ``# NAME`` is that file.  The files under one
+A fenced block whose first line is ``# NAME`` (or ``// NAME``) is that file.  The files under one
 heading make one program.
 """
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"# ([\w.]+\.(?:py|toml|sh))\n")
+FILE = re.compile(r"(?:#|//) ([\w.]+\.(?:py|toml|sh|conf|js))\n")
 
 
 class Block(NamedTuple):
@@ -57,11 +57,18 @@ def blocks() -> Iterator[Block]:
 
 def programs() -> dict[str, dict[str, str]]:
     """By page and heading: the files that are written under it, if a program is among them."""
+    return {f"{page}: {heading}": files for (page, heading), files in _files().items() if "app.py" in files}
+
+
+def recipe(heading: str) -> dict[str, str]:
+    """The files of one recipe for a program that is not ours."""
+    return _files()["programs.md", heading]
+
+
+def _files() -> dict[tuple[str, str], dict[str, str]]:
     found = {}
-    for (page, heading), some in groupby(blocks(), lambda b: (b.page.name, b.heading)):
-        files = {block.file: block.text for block in some if block.file}
-        if "app.py" in files:
-            found[f"{page}: {heading}"] = files
+    for place, some in groupby(blocks(), lambda b: (b.page.name, b.heading)):
+        found[place] = {block.file: block.text for block in some if block.file}
     return found
 
 

@@ -20,8 +20,9 @@ from supervisor.decide.actions import Finish, Sweep
 from supervisor.decide.life import Life
 from supervisor.decide.restarts import judge
 from supervisor.decide.stopping import Firmness, Phase
-from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE, End, Exit
+from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE, End, Exit, signal_name
 from supervisor.hooks import MASTER_MOMENTS, WORKER_MOMENTS
+from supervisor.sentences import WORDS
 from supervisor.unix.title import Title
 from supervisor.worker import Worker
 
@@ -31,7 +32,7 @@ SIGNALS_PAGE = "docs/signals-and-exits.md"
 def test_the_signals() -> None:
     heard = {signal.name[3:] for signal in TO_MASTER} - {"CHLD"}
     assert set(column("README.md", "Signals")) == heard
-    assert set(column(SIGNALS_PAGE, "Signals to a worker")) == {signal.name[3:] for signal in HEARD}
+    assert set(column(SIGNALS_PAGE, "Signals to a worker")) == {signal_name(number)[3:] for number in HEARD}
 
 
 def test_the_exit_statuses() -> None:
@@ -113,6 +114,13 @@ def test_the_command_line() -> None:
     for name, what in rows:
         known = {option for parameter in cli.commands[name].params for option in parameter.opts}
         assert set(re.findall(r"--\w+", what)) <= known
+
+
+def test_the_events() -> None:
+    """All that have a sentence, but those of the master's own processes and of what is not built."""
+    named = {event for cell in column("README.md", "Events") for event in cell.split(", ")}
+    told = {name for name in WORDS if not name.startswith(("inner.", "task."))}
+    assert named == told
 
 
 def test_the_attributes_of_a_worker() -> None:

@@ -26,9 +26,9 @@ ANYTHING = st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(A
 NAMES = """
     master.started master.ready master.quiet master.unquiet master.stopping master.exiting master.error
     worker.started worker.ready worker.stopping worker.acknowledged worker.exited worker.failed
-    worker.killed worker.backoff worker.stack pool.ready pool.degraded pool.parked pool.scaled stop.phase
+    worker.killed worker.stack pool.ready pool.degraded pool.parked pool.scaled stop.phase
     stop.waiting stop.report reload.started reload.done reload.failed hook.failed hook.timeout
-    signal.ignored orphans.ended fork.failed task.started task.finished task.failed task.paused
+    signal.ignored orphans.ended task.started task.finished task.failed task.paused
     task.resumed task.errored log.dropped
 """
 REPORT: dict[str, Any] = {

@@ -140,8 +140,7 @@ class Life:
         if self.descent is None and on is not self.quiet:
             self.quiet = on
             self._news.append(Note("master.quiet" if on else "master.unquiet"))
-            for pool in self.pools.values():
-                pool.hush(on)
+            self.everybody.hush(on)
 
     def renew(self, reason: str, now: float, by: str | None = None) -> int:
         """Reload; return the number of the reload that will have read the file after now.
@@ -213,21 +212,18 @@ class Life:
         yield from self.descent.plan(now, self.broken)
 
     def _plan_pools(self, now: float) -> Iterator[Action]:
-        """What the pools do may bring the reload further, and that gives everybody more to do."""
-        before = self._progress()
-        yield from self._renew(now)
-        while True:
+        """How far the reload goes decides what pools start; what they start does not bring it further."""
+        before = None
+        while before != (before := self._progress()):
+            self.everybody.take_over(now)
+            yield from self._renew(now)
             if self._progress() != before and not self.descent:
                 yield from self._rise(now)
-            before = self._progress()
-            held, backwards = self._hooks_hold_forks(), self.descent is not None
-            yield from self.everybody.plan(now, held=held, backwards=backwards)
-            yield from self._renew(now)
-            if self._progress() == before:
-                return
+        held, backwards = self._hooks_hold_forks(), self.descent is not None
+        yield from self.everybody.plan(now, held=held, backwards=backwards)
 
-    def _progress(self) -> tuple[int, Stage | None]:
-        return self.reloads, self.reload.stage if self.reload else None
+    def _progress(self) -> tuple[int, object]:
+        return self.reloads, self.reload.progress if self.reload else None
 
     def _renew(self, now: float) -> Iterator[Action]:
         """The reload that goes on, or the next one."""

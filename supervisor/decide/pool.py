@@ -68,7 +68,7 @@ class Pool:
         self._news.append(Note("worker.started", worker))
         if worker.state is State.FORKING:
             self._become(worker, State.STARTING)
-        elif worker.state is State.STOPPING:  # it was told before there was anybody to tell
+        elif worker.asked_at is not None:  # before there was anybody to tell
             self._news.append(Stop(worker.id, worker.replace))
 
     def ready(self, id: int, now: float) -> None:
@@ -208,8 +208,8 @@ class Pool:
         self.editions[generation], self.generation = settings, generation
         self.trial, self.gate, self.parked = Trial(generation, settings.stable_after), False, False
         self.slots.revive()
-        if self._size_after is not None and size > self.slots.size:
-            self.slots.resize(size)
+        if self.slots.finished == self.slots.size < self._wanted:
+            self.slots.resize(self.slots.size + 1)  # somebody has to be tried
         self._breaker = Breaker(settings.max_restarts, settings.within)
         held = {index: slot.worker for index, slot in self.slots if slot.worker is not None}
         beyond = [worker for index, worker in held.items() if index >= self._wanted]
@@ -221,8 +221,10 @@ class Pool:
         self.trial = Trial(self.generation, self.settings.stable_after)
 
     def roll(self) -> None:
-        """The new generation has proven itself: old workers may be told to leave."""
+        """The new generation has proven itself: old workers may be told to leave, further ones come."""
         self.gate = True
+        if self._size_after is not None and self._size_after > self.slots.size:
+            self.slots.resize(self._size_after)
         for index, slot in self.slots:
             if slot.fulfilled or slot.heir is not None:
                 self._succession.heir_ready(index)
@@ -297,8 +299,8 @@ class Pool:
         """When the new generation has stood its trial if nothing happens; None while nobody is ready."""
         if self.trial is None or self._wanted <= self.slots.finished:
             return 0.0
-        if self.surge == 0 and self.good != self.generation and self.serving.get(self.good):
-            return 0.0  # nothing can be tried beside those who serve
+        if self.surge == 0 and self.serving.keys() == {self.good} != {self.generation}:
+            return 0.0  # nobody can be tried beside those who serve
         return self.trial.stable_at()
 
     @property
@@ -349,7 +351,6 @@ class Pool:
         due = [self.workers[id] for id in self._late.due(now)]
         late = [action for worker in due for action in self._late.overdue(worker, now)]
         worn = [] if self.holding else self._look_for_wear(now)
-        self._take_over(now)
         starts = [*self._fill(now), *self._succeed(now)] if self.may_start else []
         self._watch_strength()
         return [*self.news(), *late, *worn, *starts]
@@ -416,7 +417,9 @@ class Pool:
         """Where no two may run at once: the old one leaves first, one at a time."""
         holder = self.workers[slot.worker or 0]
         may_follow = self.gate and self._may_fork(self.generation)
-        if not may_follow or not (self.full or holder.state is not State.READY):
+        if not may_follow or holder.state is State.FORKING:
+            return False
+        if holder.state is State.READY and not self.full:
             return False
         self._ask(holder, now, replace=True, reason=self._why(holder))
         return True
@@ -432,7 +435,7 @@ class Pool:
     def _may_take_over(self, heir: Worker) -> bool:
         return self.gate or heir.generation == self.good
 
-    def _take_over(self, now: float) -> None:
+    def take_over(self, now: float) -> None:
         """Heirs that are ready hold their slots from now on."""
         if not (self.holding or self.retired):
             for index in self._succession.take_ready():
@@ -557,7 +560,8 @@ class Pool:
         worker.asked_at, worker.replace = now, replace
         self._expect_exit(worker, now, kill_at if latest is None else min(kill_at, latest))
         self._news.append(Note("worker.stopping", worker, {"replace": replace, "reason": reason}))
-        self._news.append(Stop(worker.id, replace))
+        if worker.pid is not None:  # else it is told as soon as it is there
+            self._news.append(Stop(worker.id, replace))
 
     def _expect_exit(self, worker: Worker, now: float, kill_at: float) -> None:
         self._wear.forget(worker)

@@ -58,6 +58,10 @@ class Pools:
                 if template := self.inner.get(inner.template_name(pool.name, generation)):
                     yield template, pool, generation
 
+    def before(self, pool: Pool) -> list[Pool]:
+        """Those that a pool comes after."""
+        return [self.users[name] for name in pool.settings.after if name in self.users]
+
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
         return min((t for pool in self if (t := pool.deadline()) is not None), default=None)
@@ -131,6 +135,11 @@ class Pools:
         """What facts brought about since the last plan."""
         return [action for pool in self for action in pool.news()]
 
+    def take_over(self, now: float) -> None:
+        """Heirs that are ready hold their slots from now on."""
+        for pool in self:
+            pool.take_over(now)
+
     def plan(self, now: float, *, held: bool, backwards: bool) -> list[Action]:
         """What all pools should do now; nothing is forked while ``held``."""
         self._look_at_templates()
@@ -148,7 +157,7 @@ class Pools:
 
     def _may_follow(self, pool: Pool) -> bool:
         """Those that it comes after were at strength once."""
-        return all(self.users[name].risen for name in pool.settings.after if name in self.users)
+        return all(one.risen for one in self.before(pool))
 
     def _look_at_templates(self) -> None:
         for template, pool, generation in self.templates():

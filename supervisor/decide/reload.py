@@ -8,9 +8,10 @@
 
 While it tries, new workers stand beside the old ones and nobody is told to
 leave.  Only when the first new worker of every pool has been ready for long
-enough do old ones leave, each after its heir is ready.  A new worker that fails
-before all have rolled takes everything back.  Knows pools and generations;
-knows nothing of files, sockets or processes.
+enough do old ones leave, each after its heir is ready, and those of a pool that
+comes `after` others when these have rolled.  A new worker that fails before all
+have rolled takes everything back.  Knows pools and generations; knows nothing
+of files, sockets or processes.
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ class Reload:
         self._new: list[Pool] = []  # pools that only this generation has
         self._reader = pools.read(generation)
         self._leaving: list[int] = []  # old workers that are waited for at the end
+        self._rolling = 0  # pools that were told to
+
+    @property
+    def progress(self) -> tuple[Stage, int]:
+        """What changes when it gets further."""
+        return self.stage, self._rolling
 
     @property
     def over(self) -> bool:
@@ -89,8 +96,8 @@ class Reload:
             self._try(self.settings, now)
         if self.stage is Stage.TRYING and self._proven(now):
             self.stage = Stage.ROLLING
-            for pool in self._tried():
-                pool.roll()
+        if self.stage is Stage.ROLLING:
+            self._roll()
         if self.stage is Stage.ROLLING and all(pool.rolled for pool in self._tried()):
             self._commit(now)
             yield Commit(self.generation)
@@ -117,6 +124,13 @@ class Reload:
     def _proven(self, now: float) -> bool:
         times = [pool.proven_at() for pool in self._tried()]
         return all(t is not None and t <= now for t in times)
+
+    def _roll(self) -> None:
+        """One after the other where they depend on each other: with surge = 0 the first is away meanwhile."""
+        for pool in self._tried():
+            if not pool.gate and all(before.rolled for before in self._pools.before(pool)):
+                pool.roll()
+                self._rolling += 1
 
     def _try(self, settings: Settings, now: float) -> None:
         self.stage = Stage.TRYING

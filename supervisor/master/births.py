@@ -194,7 +194,7 @@ class Births:
         name = worker.pool[1:].rpartition(":")[0]
         channel = self.templates.connect(worker.pool)
         birth = self._birth(worker, name)
-        voice, pool = self._voice.announcer.for_child, settings.pools[name]
+        voice, pool = self._voice.announcer.for_children(), settings.pools[name]
         run = partial(template.live, birth, channel, settings.hooks, voice, pool)
         return Job(worker.id, run, partial(self.templates.sealed, worker.pool))
 

@@ -39,6 +39,7 @@ from supervisor.exits import End
 from supervisor.settings import MasterSettings, PoolSettings, Seconds, Settings
 
 SIGSEGV, SIGKILL = 11, 9
+AT_ONCE = 200  # turns in one instant are too many
 FAILED, NO_MEMORY = End(code=1), End(error="fork: Resource temporarily unavailable")
 
 
@@ -108,6 +109,7 @@ class Process:
     pool: Pool
     born: float
     settings: PoolSettings
+    known: bool = False  # to the master; before, there is nobody to tell
     asked: bool = False
 
 
@@ -125,9 +127,11 @@ class Kernel:
     alive: dict[int, Process] = field(default_factory=dict)
     cut: set[int] = field(default_factory=set)  # who ended by a signal while being killed
     frozen: float = 0.0  # seconds in which the master did not run
-    promised: list[tuple[int, float]] = field(default_factory=list)  # reloads that were asked for, and when
+    promised: dict[int, float] = field(default_factory=dict)  # reloads that were asked for, and when last
     _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
+    _turned_at: float = 0.0
+    _at_once: int = 0  # turns since time passed last
 
     def __post_init__(self) -> None:
         self.laws = Laws(self.life)
@@ -138,6 +142,9 @@ class Kernel:
         """Everything that has come up, one plan, and its actions."""
         while self._queue and self._queue[0][0] <= self.now:
             heapq.heappop(self._queue)[2]()
+        self._at_once = self._at_once + 1 if self.now == self._turned_at else 0
+        self._turned_at = self.now
+        assert self._at_once < AT_ONCE, "it would go on and on in no time"
         plan = self.life.plan(self.now)
         self.laws.hold(plan, set(self.alive), self.now)
         for action in plan:
@@ -164,8 +171,9 @@ class Kernel:
 
     def renew(self, reason: str = "SIGHUP") -> int:
         """Ask for a reload."""
-        self.promised.append((self.life.renew(reason, self.now), self.now))
-        return self.promised[-1][0]
+        number = self.life.renew(reason, self.now)
+        self.promised[number] = self.now
+        return number
 
     def until(self, true: Callable[[], bool], limit: float = 120.0) -> None:
         """Let time pass until something is true."""
@@ -205,6 +213,9 @@ class Kernel:
             case Prepare(generation):
                 file = self.file(generation)
                 self.later(file.seconds, lambda: self._prepared(file.found))
+            case Note("reload.started", _, fields):
+                # Asked for later, it is another reload's.
+                assert self.promised.pop(fields["reload"]) <= self.now
             case Measure(workers):
                 self.later(0.0, lambda: self._measured(workers))
             case Note() | Quiet() | Dump() | KillGroup() | Commit() | Undo() | Finish():
@@ -218,13 +229,17 @@ class Kernel:
         if not body.fork_works:
             self.later(0.0, lambda: self.ends(id, NO_MEMORY))
             return
-        self.later(0.0, lambda: self._tell(id, lambda: home.started(id, 10_000 + id)))
+        self.later(0.0, lambda: self._tell(id, lambda: self._started(id, process)))
         self.later(body.ready_after, lambda: self._tell(id, lambda: home.ready(id, self.now)))
         self.later(body.dies_after, lambda: self.ends(id, body.dies_of))
         if process.settings.watchdog and body.ready_after is not None:
             self.later(body.ready_after, lambda: self._beat(id, process))
         if body.works_for is not None:
             self.later(body.works_for, lambda: self._tell(id, lambda: home.told(id, 1000, 0, None)))
+
+    def _started(self, id: int, process: Process) -> None:
+        process.known = True
+        process.pool.started(id, 10_000 + id)
 
     def _body(self, start: Start) -> Body:
         if start.pool == READER:
@@ -257,7 +272,7 @@ class Kernel:
     def told_to_leave(self, id: int, code: int) -> None:
         """TERM or USR2 reaches a worker, whoever sent it."""
         process = self.alive[id]
-        if process.asked or not process.body.fork_works:
+        if process.asked or not process.known:
             return
         process.asked, body = True, process.body
         code = code if body.leaves_with is None else body.leaves_with

@@ -47,6 +47,7 @@ class Laws:
         started = {a.worker for a in plan if isinstance(a, Start)}
         for pool in self.life.everybody:
             hold_of_one_pool(pool, now)
+        assert all(pool.quiet == self.life.quiet for pool in self.life.pools.values())
         self.reloads.hold(plan, now)
         known = {id for pool in self.life.everybody for id in pool.workers}
         assert known == alive | started, "the picture differs from the world"
@@ -114,6 +115,7 @@ class Laws:
             self.killing.add(id)
         if isinstance(action, Stop):
             assert id not in self.asked, "told twice"
+            assert self._worker(id).pid is not None, "nobody is there to be told"
             self.asked.add(id)
             self._followers_leave_first(id, now)
         elif isinstance(action, Dump):

@@ -76,7 +76,7 @@ def no_slot_is_forgotten(pool: Pool, now: float) -> None:
 
 def later(pool: Pool, slot: Slot, retry_at: float | None, now: float) -> bool:
     """Whether there is a reason that this slot is empty."""
-    if not pool.may_start or pool.forking >= FORKS_AT_ONCE:
+    if not pool.may_start or pool.early or pool.forking >= FORKS_AT_ONCE:
         return True
     if any(edition.preload and g not in pool.templates for g, edition in pool.editions.items()):
         return True

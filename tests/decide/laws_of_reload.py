@@ -71,7 +71,6 @@ class ReloadLaws:
         """Why one that served is told to leave, if it is no stop."""
         slot, generation = pool.slots.get(worker.slot), pool.generation
         if pool.retired or worker.slot >= size:
-            assert not stop.replace
             return
         assert slot is not None
         if slot.worker == worker.id:
@@ -169,10 +168,12 @@ def fewest_wanted(plan: Sequence[Action]) -> dict[str, int]:
 
 def proven(pool: Pool, now: float) -> bool:
     """Recounted: one of the new ones was ready for long enough, or none can be beside the old ones."""
-    if pool.slots.size <= pool.slots.finished:
+    done = pool.slots.finished or any(slot.fulfilled for _, slot in pool.slots)
+    if done or min(pool.slots.size, pool.settings.workers) == 0:
         return True
-    if pool.surge == 0 and any(w.generation == pool.good for w in pool.workers.values()):
-        return pool.good != pool.generation
+    old = [w for w in pool.workers.values() if w.generation == pool.good != pool.generation]
+    if pool.surge == 0 and old:
+        return True
     long = now - pool.settings.stable_after
     new = [w for w in ready(pool).values() if w.generation == pool.generation]
     return any(w.ready_at is not None and w.ready_at <= long for w in new)

@@ -60,10 +60,10 @@ ANY_HOOK = FINE | st.builds(
     HookBody, st.sampled_from([0.0, 1.0, None]), st.sampled_from([None, "ValueError", ""])
 )
 HELPERS = st.builds(Helpers, st.sampled_from([0.0, 0.5, None]), st.sampled_from([0.0, 0.3, None]))
-WORKERS = st.lists(st.just(GOOD) | BODIES, min_size=1, max_size=6)
-OWN = st.sampled_from(
-    [  # how readers and templates behave
-        None,
+WORKERS = st.just([GOOD]) | st.lists(st.just(GOOD) | BODIES, min_size=1, max_size=6)
+OWN = st.sampled_from(  # how readers and templates behave
+    [
+        *[None] * 8,
         Body(ready_after=None, dies_after=0.5),
         Body(ready_after=None, leaves_after=None, dies_of_kill_after=0.5),
         Body(ready_after=1.0, dies_after=4.0, leaves_after=None),
@@ -99,6 +99,7 @@ class World:
     hook_timeout: float
     jitter: float
     boot: float  # so long it is left in peace at first
+    reload: float | None  # and so long after a first reload, if there is one
 
 
 VERSIONS = st.builds(
@@ -106,7 +107,7 @@ VERSIONS = st.builds(
     st.lists(POOLS, min_size=1, max_size=3),
     names=st.sampled_from(["abc", "bca", "cba", "dab"]),
     bodies=WORKERS,
-    mistakes=st.sampled_from([False, False, False, True]),
+    mistakes=st.sampled_from([*[False] * 7, True]),
     seconds=st.sampled_from([0.0, 0.5]),
     reader=OWN,
     template=OWN,
@@ -119,7 +120,7 @@ def worlds(up: st.SearchStrategy[HookBody]) -> st.SearchStrategy[World]:
     lists = {"on_start": up, "on_ready": ANY_HOOK, "on_stop": ANY_HOOK, "on_exit": ANY_HOOK}
     return st.builds(
         World,
-        st.lists(VERSIONS, min_size=1, max_size=4),
+        st.lists(VERSIONS, min_size=2, max_size=4),
         up,
         st.fixed_dictionaries({name: st.lists(hooks, max_size=2) for name, hooks in lists.items()}),
         HELPERS,
@@ -128,6 +129,7 @@ def worlds(up: st.SearchStrategy[HookBody]) -> st.SearchStrategy[World]:
         hook_timeout=st.sampled_from([3.0, 0.5]),
         jitter=st.sampled_from([0.0, 0.5, 0.999]),
         boot=st.sampled_from([8.0, 0.0, 1.0]),
+        reload=st.sampled_from([7.0, 3.0, 1.0, 0.3, None]),
     )
 
 
@@ -239,6 +241,7 @@ def happens_to_one(k: Kernel, what: str, nth: int, how: float = 0.0) -> None:
 
 
 def live(k: Kernel, world: World, commands: Sequence[Command]) -> None:
-    for command in [("wait", world.boot), *commands]:
+    first: list[Command] = [] if world.reload is None else [("renew", world.reload)]
+    for command in [("wait", world.boot), *first, *commands]:
         if not k.finished:
             obey(k, command)

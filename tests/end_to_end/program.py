@@ -63,6 +63,7 @@ class Program:
         config: str,
         *,
         master: str = "",
+        log_format: str = "json",
         env: Mapping[str, str] | None = None,
         before: Sequence[str] = (),
         output: int = subprocess.PIPE,
@@ -75,7 +76,7 @@ class Program:
             socket = "run/m.sock"
             pidfile = "run/m.pid"
             state_dir = "run/state"
-            log_format = "json"
+            log_format = "{log_format}"
             log_level = "debug"
             {master}
         """
@@ -216,7 +217,8 @@ class Program:
 
     def orphans_end(self, timeout: float = PATIENCE) -> dict[str, int]:
         """After the master was killed: its workers come to us as orphans; how each ended."""
-        names = {e["pid"]: e["worker"] for e in self.events if e["event"] == "worker.started"}
+        begun = ("worker.started", "inner.started")
+        names = {e["pid"]: e["worker"] for e in self.events if e["event"] in begun}
         ends = {}
         for pid, name in names.items():
             with contextlib.suppress(ChildProcessError):  # reaped by the master, before

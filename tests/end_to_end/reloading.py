@@ -14,7 +14,6 @@ from program import Event, Program
 
 ENDS = ("reload.done", "reload.failed")
 GONE = ("worker.stopping", "worker.acknowledged", "worker.killed", "worker.exited", "worker.failed")
-READS = 0.02  # seconds; what a test writes into files gets a new time by it
 
 WAITS = """
     def run(worker):
@@ -68,7 +67,8 @@ def outcome(one: Program, since: int = 0) -> Event:
 
 
 def hup(one: Program) -> int:
-    """Ask for one; where the log was."""
+    """Ask for one; where the log was, of which all that is there is read before."""
+    one.read_until(lambda: False, timeout=0)
     mark = one.mark()
     one.signal(signal.SIGHUP)
     return mark
@@ -120,8 +120,9 @@ def serving(one: Program, name: str = "a") -> dict[str, int]:
 
 
 def pids(one: Program, name: str = "a") -> dict[str, int]:
-    """Who is there now."""
-    return {w["id"]: w["pid"] for w in one.status()["pools"][name]["workers"]}
+    """The processes of those who are ready now."""
+    workers = one.status()["pools"][name]["workers"]
+    return {w["id"]: w["pid"] for w in workers if w["state"] == "ready"}
 
 
 def started(one: Program, generation: int) -> list[Event]:

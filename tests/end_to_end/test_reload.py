@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from program import Program
-from reloading import WAITS, code, hup, least, outcome, pids, pool, serving, works
+from reloading import code, least, pids, pool, serving, works
 
 Start = Callable[..., Program]
 

@@ -203,6 +203,33 @@ def test_a_terminal_that_hangs_up_ends_nothing(program: Start, terminal: Termina
     assert set(one.noise) == {"session of its own: True"}
 
 
+def test_workers_print_on_when_their_terminal_has_hung_up(program: Start, terminal: Terminal) -> None:
+    """What a hangup makes of a terminal fails every write; workers write to pipes, new ones too."""
+    app = """
+        import os
+        def run(worker):
+            while not worker.wait(0.01):
+                print("at work", flush=True)
+                if not os.path.exists("hung up"):
+                    continue
+                open(f"printed by {worker.id} of {worker.generation}", "w").close()
+    """
+    one = program(
+        app, TWO + "stable_after = 0", master='log_file = "log"',
+        before=terminal.before, output=terminal.theirs,
+    )  # fmt: skip
+    log = one.folder / "log"
+    one.wait_until(lambda: log.exists() and "master.ready" in log.read_text())
+    terminal.hang_up()
+    (one.folder / "hung up").touch()
+    for slot in (0, 1):
+        one.wait_until((one.folder / f"printed by a.{slot} of 2").exists)
+    one.wait_until(lambda: "reload.done" in log.read_text())
+    one.signal(signal.SIGTERM)
+    one.wait(0)
+    assert "worker.failed" not in log.read_text()
+
+
 def test_term_to_the_whole_process_group(program: Start, terminal: Terminal) -> None:
     """Only the master is in it: one ordered stop."""
     one = program(WAITS, TWO, before=terminal.before).ready()

@@ -124,7 +124,7 @@ def test_connections_wait_in_the_queue_until_the_first_worker_is_there(
     """Sockets listen before anybody is born who could accept."""
     four = place()
     os.mkfifo(tmp_path / "gate")
-    app = ANSWERS + "\n    open('gate').close()\n"
+    app = ANSWERS + "\n    open('gate').read()\n"
     one = program(app, ONE.format(four=written(four)))
     one.wait_for("worker.started")
     with dial(four) as client:

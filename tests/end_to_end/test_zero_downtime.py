@@ -17,7 +17,7 @@ import pytest
 from listening import place, written
 from load import load
 from program import Program
-from reloading import code, configure, fails, least, works
+from reloading import code, configure, fails, least, strength, works
 
 pytestmark = [
     pytest.mark.long,
@@ -83,12 +83,12 @@ def test_reloads_with_good_code_fail_no_request(program: Start, tmp_path: Path) 
     with load(address) as result:
         for _ in range(RELOADS):
             works(one)
+    assert (least(one, "target"), least(one, "asgi")) == (4, 4)
     one.stop()
     assert result.failed == []
     assert result.requests > REQUESTS
     assert result.answered["uvicorn"]
     assert any(f"generation {RELOADS}" in text for text in result.answered)
-    assert least(one, "target") == least(one, "asgi") == 4
 
 
 def broken_at_import(one: Program) -> None:
@@ -104,7 +104,8 @@ def broken_command(one: Program) -> None:
 
 
 def broken_soon_after_readiness(one: Program) -> None:
-    code(one, TARGET + "    import os, threading\n    threading.Timer(0.05, os._exit, [1]).start()\n")
+    """Before it accepts: a crash with a request in hand loses that one, and nobody can help it."""
+    code(one, "def run(worker):\n    worker.wait(0.05)\n    raise RuntimeError('broken after 50 ms')\n")
 
 
 def broken_in_one_of_four(one: Program) -> None:
@@ -140,7 +141,29 @@ def test_reloads_with_broken_code_fail_no_request(program: Start, tmp_path: Path
             code(one, ASGI, "asgi.py")
             one.config.write_text(good)
         works(one)
+    assert (least(one, "target"), least(one, "asgi")) == (4, 4)
     one.stop()
     assert result.failed == []
     assert result.requests > REQUESTS
-    assert least(one, "target") == least(one, "asgi") == 4
+
+
+# Recycling
+
+
+@pytest.mark.parametrize("limit", ['max_age = "1s"', "max_jobs = 500"])
+def test_recycling_fails_no_request(program: Start, tmp_path: Path, limit: str) -> None:
+    """Each worker is replaced several times; a program tells of no jobs, so only its age wears it."""
+    one, address = serving(program, tmp_path, limit if "age" in limit else f'{limit}\nmax_age = "2s"')
+    ids = {f"{pool}.{slot}" for pool in ("target", "asgi") for slot in range(4)}
+    up = one.mark()
+    with load(address) as result:
+        one.wait_until(lambda: all(replaced(one, id) >= 3 for id in ids), timeout=120)
+    assert min(strength(one, "target", up) + strength(one, "asgi", up)) == 4
+    one.stop()
+    assert result.failed == []
+    assert result.requests > REQUESTS / 5
+
+
+def replaced(one: Program, id: str) -> int:
+    """How many of that name were told to leave, each after its successor was ready."""
+    return sum(e["event"] == "worker.exited" and e["worker"] == id for e in one.events)
