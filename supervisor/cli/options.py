@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import click
@@ -53,6 +53,7 @@ class Master:
     start_timeout: float = DEFAULT_TIMEOUT
     stop_timeout: float = DEFAULT_TIMEOUT
     stable_after: Mapping[str, float] = field(default_factory=dict)  # by pool
+    mistakes: tuple[str, ...] = ()  # of the file: a master that starts now would refuse it
 
 
 def settings(path: str) -> Settings:
@@ -75,7 +76,7 @@ def master(config: str, socket: str | None) -> Master:
         found = settings(config)
     except ConfigError as error:
         if (running := _running(config)) is not None:
-            return running
+            return replace(running, mistakes=tuple(error.problems))
         advice = "supervisord-lite: to reach a running master without its file, use --socket PATH"
         raise ConfigError([*error.problems, advice]) from None
     stable = {name: pool.stable_after for name, pool in found.pools.items()}

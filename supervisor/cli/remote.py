@@ -9,6 +9,7 @@ import click
 from supervisor.cli import ends, options, states, watch
 from supervisor.cli.reload import reload as follow_reload
 from supervisor.control.protocol import MOST_WORKERS
+from supervisor.errors import ConfigError
 from supervisor.exits import ClientExit
 
 
@@ -56,9 +57,13 @@ def restart(config: str, socket: str | None, wait: bool) -> int:
     """Stop, with all work finished, to be started again.
 
     The master leaves with status 4 (5 if work was cut).  Whoever started the
-    master starts it again: systemd, or a loop in a shell.
+    master starts it again: systemd, or a loop in a shell.  A file with mistakes is
+    refused while the present master still runs.
     """
     master = options.master(config, socket)
+    if master.mistakes:
+        advice = "supervisord-lite: not restarted, the next master would not start: mend the file first"
+        raise ConfigError([*master.mistakes, advice])
     return ends.restart(master) if wait else _ask(master, "restart")
 
 
