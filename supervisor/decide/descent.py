@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from supervisor.decide import inner
 from supervisor.decide.actions import Action, Finish, Note, Sweep
 from supervisor.decide.moment import Moment
 from supervisor.decide.pool import Pool
@@ -63,9 +64,18 @@ class Descent:
             case Phase.TERMINATE:
                 waiting = [self._latest(pool) for pool in self._untold()]
                 return min([self.stop.deadline, *waiting])
+            case Phase.KILL if self._lacks_reader:
+                return self.stop.phase_began + inner.STOP_SECONDS
             case Phase.KILL | Phase.HELPERS:
                 return self.stop.phase_began + GIVE_UP_SECONDS
         return None
+
+    @property
+    def _lacks_reader(self) -> bool:
+        """All workers are gone, and whoever reads what they printed last has died: it will come back."""
+        reader = self._pools.inner.get(inner.OUTPUT)
+        forced = self.stop.firmness is Firmness.FORCE
+        return reader is not None and not reader.up and self.empty and not forced
 
     def _delay_until(self) -> float:
         return min(self.stop.phase_began + self._drain_delay, self.stop.half)
@@ -108,6 +118,8 @@ class Descent:
     def _after_the_deadline(self, now: float, broken: Exit | None) -> Iterator[Action]:
         stop = self.stop
         if stop.phase is Phase.KILL:
+            if self._lacks_reader and now < stop.phase_began + inner.STOP_SECONDS:
+                return
             if self.empty:
                 self._pools.dismiss(now, everyone=True)
             left = [w.name for pool in self._pools for w in pool.workers.values()]
@@ -177,7 +189,8 @@ class Descent:
 
     def _tell_workers(self, now: float) -> None:
         """Those that nobody comes after any more; the last ones of the configuration first."""
-        for pool in sorted(reversed(self._untold()), key=self._depth):
+        last_first = self._untold()[::-1]
+        for pool in sorted(last_first, key=self._depth):  # stable, so of equal depth the last comes first
             left = [other for other in self._followers(pool) if other.workers or other.name not in self._told]
             if not left or now >= self._latest(pool):
                 self._told.add(pool.name)

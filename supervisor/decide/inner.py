@@ -31,7 +31,7 @@ def template_name(pool: str, generation: int) -> str:
 
 def output(patience: Seconds) -> PoolSettings:
     """It outlives the master by ``patience``: workers that finish then are still heard."""
-    return PoolSettings(OUTPUT, target=_target("output"), stop_timeout=patience)
+    return PoolSettings(OUTPUT, target=_target("output"), ready="notify", stop_timeout=patience)
 
 
 def meter() -> PoolSettings:
@@ -62,8 +62,6 @@ def template(pool: PoolSettings, generation: int) -> PoolSettings:
         ready="notify",
         restart="always",
         watchdog=None,
-        max_restarts=None,
-        on_give_up="park",
         max_memory=None,
         max_age=None,
         max_jobs=None,

@@ -161,7 +161,7 @@ class Life:
         if self.descent is None:
             fields = {"pool": pool.name, "workers": size, "before": pool.slots.size}
             self._news.append(Note("pool.scaled", None, fields))
-            pool.resize(size, now)
+            self.everybody.resize(pool, size, now)
 
     # -- questions -------------------------------------------------------------
 

@@ -72,6 +72,15 @@ class Pools:
         """A worker was reaped, or could not be forked."""
         if pool := self._whose.pop(id, None):
             pool.exited(id, end, now)
+            if pool.parked and inner.is_inner(pool.name):
+                self._give_up_with(pool)
+
+    def _give_up_with(self, fallen: Pool) -> None:
+        """Without its template no worker of a pool can be born."""
+        for template, pool, generation in self.templates():
+            if template is fallen and generation == pool.generation and not pool.parked:
+                often = f"more than {template.settings.max_restarts} times in {template.settings.within:g} s"
+                pool.park(f"its template failed {often}")
 
     # -- who is needed ---------------------------------------------------------
 
@@ -81,6 +90,17 @@ class Pools:
         pool.hush(self.quiet)
         pool.begin_trial()
         return pool
+
+    def resize(self, pool: Pool, size: int, now: float) -> None:
+        """Want so many workers in a pool of the configuration; one that is parked tries again."""
+        pool.resize(size, now)
+        self.try_templates(pool, now)
+
+    def try_templates(self, pool: Pool, now: float) -> None:
+        """Those of a pool that is not parked any more are not, either."""
+        for template, whose, _ in self.templates():
+            if whose is pool and template.parked:
+                template.resize(1, now)
 
     def hush(self, on: bool) -> None:
         """Those of the configuration take no new work, or take work again."""
@@ -145,7 +165,7 @@ class Pools:
         self._look_at_templates()
         in_order = list(self)
         for pool in in_order:
-            pool.paused, pool.early = held, not self._may_follow(pool)
+            pool.paused, pool.generations.early = held, not self._may_follow(pool)
         plans = [self._ask(pool, now) for pool in (in_order[::-1] if backwards else in_order)]
         self.leaving = [pool for pool in self.leaving if pool.workers]
         return [action for plan in plans for action in plan]
@@ -162,6 +182,6 @@ class Pools:
     def _look_at_templates(self) -> None:
         for template, pool, generation in self.templates():
             if template.up:
-                pool.templates.add(generation)
+                pool.generations.templates.add(generation)
             else:
-                pool.templates.discard(generation)
+                pool.generations.templates.discard(generation)

@@ -128,7 +128,7 @@ class Reload:
     def _roll(self) -> None:
         """One after the other where they depend on each other: with surge = 0 the first is away meanwhile."""
         for pool in self._tried():
-            if not pool.gate and all(before.rolled for before in self._pools.before(pool)):
+            if not pool.generations.gate and all(before.rolled for before in self._pools.before(pool)):
                 pool.roll()
                 self._rolling += 1
 
@@ -180,6 +180,7 @@ class Reload:
                 self._pools.retire(pool, now)
             else:
                 pool.back(now)
+                self._pools.try_templates(pool, now)
         self._pools.staff(now)
 
     def _told(self, error: str) -> Note:

@@ -47,7 +47,7 @@ class Laws:
         started = {a.worker for a in plan if isinstance(a, Start)}
         for pool in self.life.everybody:
             hold_of_one_pool(pool, now)
-        assert all(pool.quiet == self.life.quiet for pool in self.life.pools.values())
+        assert all(pool.crew.quiet == self.life.quiet for pool in self.life.pools.values())
         self.reloads.hold(plan, now)
         known = {id for pool in self.life.everybody for id in pool.workers}
         assert known == alive | started, "the picture differs from the world"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from supervisor.decide.pool import FORKS_AT_ONCE, Pool
+from supervisor.decide.pool import Pool
+from supervisor.decide.replacement import FORKS_AT_ONCE
 from supervisor.decide.slots import Slot
 from supervisor.decide.worker import State, Worker
 
@@ -26,9 +27,9 @@ def hold_of_one_pool(pool: Pool, now: float) -> None:
 def counts_equal_a_recount(pool: Pool) -> None:
     """The counts that are kept as things change are what a scan would find."""
     states = [w.state for w in pool.workers.values()]
-    assert pool.forking == states.count(State.FORKING) <= FORKS_AT_ONCE
+    assert pool.crew.forking == states.count(State.FORKING) <= FORKS_AT_ONCE
     assert pool.up == states.count(State.READY)
-    assert pool.serving == Counter(w.generation for w in pool.workers.values() if not w.leaving)
+    assert pool.crew.serving == Counter(w.generation for w in pool.workers.values() if not w.leaving)
     assert pool.slots.finished == sum(slot.finished for _, slot in pool.slots)
     assert pool.slots.heirs == sum(slot.heir is not None for _, slot in pool.slots)
     assert pool.slots.formers == sum(len(slot.former) for _, slot in pool.slots)
@@ -76,9 +77,9 @@ def no_slot_is_forgotten(pool: Pool, now: float) -> None:
 
 def later(pool: Pool, slot: Slot, retry_at: float | None, now: float) -> bool:
     """Whether there is a reason that this slot is empty."""
-    if not pool.may_start or pool.early or pool.forking >= FORKS_AT_ONCE:
+    if not pool.may_start or pool.generations.early or pool.crew.forking >= FORKS_AT_ONCE:
         return True
-    if any(edition.preload and g not in pool.templates for g, edition in pool.editions.items()):
+    if any(edition.preload and g not in pool.generations.templates for g, edition in pool.editions.items()):
         return True
     return slot.waiting and retry_at is not None and retry_at > now
 
@@ -86,7 +87,7 @@ def later(pool: Pool, slot: Slot, retry_at: float | None, now: float) -> bool:
 def workers_know_what_they_should(pool: Pool) -> None:
     """Who works knows whether it is quiet; who leaves has no more than the pool's time for it."""
     for worker in pool.workers.values():
-        quiet = pool.quiet and worker.settings.command is None
+        quiet = pool.crew.quiet and worker.settings.command is None
         assert worker.quiet == quiet or worker.state is not State.READY
         if worker.state is State.STOPPING and not worker.dumped:
             told = max(t for t in (worker.asked_at, worker.acknowledged_at) if t is not None)

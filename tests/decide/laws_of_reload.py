@@ -57,7 +57,9 @@ class ReloadLaws:
                 self._may_be_told(pool, pool.workers[id], told[id], size)
             lost = [w for w in before.values() if w.id not in after and w.id not in told]
             shrunk = [w for w in before.values() if w.id in told and (w.slot >= size or w.slot in done)]
-            in_place = [w for w in before.values() if w.id in told and pool.surge == 0]
+            in_place = [
+                w for w in before.values() if w.id in told and pool.generations.surge(pool.slots.size) == 0
+            ]
             floor = self._floor.get(pool, 0) - len(lost) - len(shrunk) - len(in_place)
             assert len(after) >= floor, f"{pool.name}: {len(after)} are ready, there were to be {floor}"
             self._floor[pool] = floor
@@ -74,7 +76,9 @@ class ReloadLaws:
             return
         assert slot is not None
         if slot.worker == worker.id:
-            assert pool.surge == 0, f"{worker.name} leaves before its successor is there"
+            assert pool.generations.surge(pool.slots.size) == 0, (
+                f"{worker.name} leaves before its successor is there"
+            )
             assert stop.replace
             assert worker.generation != generation or worker.worn
             others = [w for w in pool.workers.values() if w.state is State.READY]
@@ -85,6 +89,8 @@ class ReloadLaws:
             assert slot.worker is not None
             holder = pool.workers[slot.worker]
             assert holder.state is State.READY, f"{worker.name} leaves before its successor is ready"
+            trusted = pool.generations.gate or holder.generation == pool.good
+            assert trusted, f"{worker.name} leaves for one that is still tried"
 
     def _extra_workers_keep_to_surge(self, plan: Sequence[Action]) -> None:
         """When an heir is born, no more are beside the holders than may be."""
@@ -92,7 +98,9 @@ class ReloadLaws:
         for pool in self._users():
             heirs = {slot.heir for _, slot in pool.slots if slot.heir is not None}
             extra = sum(len(slot.former) for _, slot in pool.slots) + len(heirs)
-            assert not heirs & born or extra <= pool.surge, f"{pool.name}: {extra} extra workers"
+            assert not heirs & born or extra <= pool.generations.surge(pool.slots.size), (
+                f"{pool.name}: {extra} extra workers"
+            )
 
     # -- trial -----------------------------------------------------------------------
 
@@ -101,7 +109,7 @@ class ReloadLaws:
         reload = self._life.reload
         for pool in self._users():
             waits = reload and reload.stage in BEFORE_ROLLING and pool.trial and pool.good != pool.generation
-            assert not (waits and pool.gate), "the gate is open"
+            assert not (waits and pool.generations.gate), "the gate is open"
         if reload and reload.stage is Stage.ROLLING and reload.generation not in self._proven:
             self._proven.add(reload.generation)
             for pool in self._users():
@@ -116,7 +124,7 @@ class ReloadLaws:
         assert self._life.pools.keys() == wanted.keys()
         for name, pool in self._life.pools.items():
             assert pool.trial is None
-            assert pool.gate
+            assert pool.generations.gate
             assert pool.generation == pool.good
             assert pool.editions == {pool.good: wanted[name]}
 
@@ -172,8 +180,10 @@ def proven(pool: Pool, now: float) -> bool:
     if done or min(pool.slots.size, pool.settings.workers) == 0:
         return True
     old = [w for w in pool.workers.values() if w.generation == pool.good != pool.generation]
-    if pool.surge == 0 and old:
+    if pool.generations.surge(pool.slots.size) == 0 and old:
         return True
-    long = now - pool.settings.stable_after
-    new = [w for w in ready(pool).values() if w.generation == pool.generation]
-    return any(w.ready_at is not None and w.ready_at <= long for w in new)
+    long = pool.settings.stable_after
+    new = [w for w in pool.workers.values() if w.generation == pool.generation and w.ready_at is not None]
+    # One that was worn may have been told in this very plan.
+    serving = [w for w in new if w.state is State.READY or w.asked_at == now]
+    return any(w.ready_at is not None and w.ready_at + long <= now for w in serving)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from kernel import GOOD, Body, HookBody, Kernel, kernel, pool
+from bodies import GOOD, Body, File, HookBody, pool, settings
+from kernel import Kernel, kernel
 
 from supervisor.decide.actions import Action, Note, Start
 from supervisor.decide.pool import Pool
@@ -17,6 +18,8 @@ from supervisor.settings import Backoff, PoolSettings, Seconds
 
 BACKOFF = Backoff(Seconds(1.0), Seconds(30.0), Seconds(10.0))
 NEVER_READY = Body(ready_after=None)
+CRASHES = Body(ready_after=None, dies_after=0.2)
+CRASHES_LATER = Body(dies_after=1.1)
 FAILS = Body(ready_after=None, dies_after=1.0)
 DEAF = Body(leaves_after=None, acknowledges_after=None)
 UNKILLABLE = Body(leaves_after=None, dies_of_kill_after=None)
@@ -67,3 +70,23 @@ def left_after(k: Kernel) -> dict[str, float]:
 def farewell(k: Kernel, name: str) -> dict[str, Any]:
     """What the report says of one worker."""
     return next(entry for entry in k.report["workers"] if entry["worker"] == name)
+
+
+def reloading(*new: PoolSettings, old: PoolSettings, body: Body = GOOD, **file: Any) -> Kernel:
+    """A life with the old pool, in which a reload to the new ones has begun at 1060."""
+    k = running(old, bodies=lambda start: GOOD if start.generation == 1 else body)
+    k.files = lambda _: File(settings(*new), **file)
+    k.renew()
+    return k
+
+
+def generations(k: Kernel, name: str = "a") -> list[int]:
+    """Of those who serve, by slot."""
+    serving = [w for w in k.life.pools[name].workers.values() if not w.leaving]
+    return [w.generation for w in sorted(serving, key=lambda w: w.slot)]
+
+
+def reason(k: Kernel) -> str:
+    """Why the reload failed."""
+    [note] = k.notes("reload.failed")
+    return str(note.fields["error"])

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from kernel import Kernel, kernel, pool
+from bodies import Body, pool
+from kernel import Kernel, kernel
 
 from supervisor.decide.pool import Pool
+from supervisor.decide.worker import State, Worker
 from supervisor.exits import End
 
 FEW, MANY = 10, 1000
@@ -97,9 +99,62 @@ class Counting(dict[int, Any]):
 def test_one_exit_looks_at_no_other_worker_nor_at_any_other_slot() -> None:
     k = ready(MANY)
     home = k.life.pools["a"]
-    home.workers = Counting(home.workers)
+    home.crew.workers = Counting(home.workers)
     home.slots._slots = Counting(home.slots._slots)
     k.life.exited(5, End(code=1), k.now)
     k.life.plan(k.now)
     k.life.deadline()
     assert (home.workers.looked_at, home.slots._slots.looked_at) == (0, 0)
+
+
+# -- during a reload -----------------------------------------------------------------
+
+
+def rolling(workers: int) -> Kernel:
+    """In the midst of a reload, just before the next heir is ready."""
+    k = kernel(pool(workers=workers, watchdog=1000.0), body=Body(leaves_after=0.0))
+    k.until(lambda: k.life.was_ready)
+    k.renew()
+    home = k.life.pools["a"]
+    k.until(lambda: home.crew.serving.get(2, 0) == FEW // 2 and home.crew.forking == 1)
+    return k
+
+
+def next_heir(k: Kernel) -> Worker:
+    """The one that is being started."""
+    [heir] = [w for w in k.life.pools["a"].workers.values() if w.state is State.FORKING]
+    return heir
+
+
+def heirs_turns(k: Kernel, heir: Worker, measure: Callable[[Callable[[], object]], int]) -> list[int]:
+    """What each turn of one replacement costs: ready, so the old one is told; gone, so the next is born."""
+    home = k.life.pools["a"]
+    holder = home.slots[heir.slot].worker
+    assert holder is not None
+
+    def facts() -> None:
+        home.started(heir.id, 1)
+        home.ready(heir.id, k.now)
+
+    def turn(fact: Callable[[], object]) -> Callable[[], object]:
+        return lambda: (fact(), k.life.plan(k.now), k.life.deadline())
+
+    return [measure(turn(facts)), measure(turn(lambda: k.life.exited(holder, End(code=4), k.now)))]
+
+
+def test_one_replacement_of_a_reload_costs_the_same_with_ten_workers_and_with_a_thousand() -> None:
+    few, many = [heirs_turns(k, next_heir(k), calls) for k in (rolling(FEW), rolling(MANY))]
+    assert all(b <= a + 40 for a, b in zip(few, many, strict=True)), (few, many)
+
+
+def test_one_replacement_of_a_reload_looks_at_no_other_worker_nor_at_any_other_slot() -> None:
+    k = rolling(MANY)
+    home, heir = k.life.pools["a"], next_heir(k)
+    home.crew.workers = Counting(home.workers)
+    home.slots._slots = Counting(home.slots._slots)
+
+    def looked_at(turn: Callable[[], object]) -> int:
+        turn()
+        return home.workers.looked_at + home.slots._slots.looked_at
+
+    assert heirs_turns(k, heir, looked_at) == [0, 0]

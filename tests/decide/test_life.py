@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from kernel import Body, HookBody, Kernel, kernel, pool
+from bodies import Body, HookBody, pool
+from kernel import Kernel, kernel
 from scenes import FAILS, HANGS
 
 from supervisor.decide.actions import Note, Quiet, Run, Start

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bodies import GOOD, READS
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from kernel import GOOD, READS, Kernel
+from kernel import Kernel
 from worlds import ANY_HOOK, ANYTHING, FINE, PEACE, Command, World, born, live, worlds
 
 from supervisor.decide.actions import Dump, Finish, Kill, Note, Quiet, Start, Stop
@@ -43,7 +44,7 @@ def all_reloads_ended(k: Kernel) -> bool:
 
 
 few = hypothesis_settings(
-    max_examples=60,
+    max_examples=100,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

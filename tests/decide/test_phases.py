@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kernel import SIGSEGV, Body, Helpers, HookBody, pool
+from bodies import SIGSEGV, Body, Helpers, HookBody, pool
 from scenes import (
     DEAF,
     GAVE_UP,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from kernel import GOOD, SIGSEGV, Body, kernel, pool
+from bodies import GOOD, SIGSEGV, Body, pool
+from kernel import kernel
 from scenes import (
     BACKOFF,
     DEAF,
@@ -14,7 +15,7 @@ from scenes import (
 )
 
 from supervisor.decide.actions import Dump, Kill, Start, Stop
-from supervisor.decide.pool import FORKS_AT_ONCE
+from supervisor.decide.replacement import FORKS_AT_ONCE
 from supervisor.decide.worker import State
 from supervisor.exits import End
 
@@ -29,7 +30,7 @@ def test_every_slot_gets_one_worker() -> None:
 
 def test_a_large_pool_is_forked_in_portions_so_that_signals_are_served_in_between() -> None:
     k = kernel(pool(workers=FORKS_AT_ONCE * 2 + 1))
-    k.until(lambda: one(k).forking > 0)
+    k.until(lambda: one(k).crew.forking > 0)
     assert len(k.times(Start)) == FORKS_AT_ONCE
     k.wait(1)
     assert one(k).up == FORKS_AT_ONCE * 2 + 1
@@ -61,7 +62,7 @@ def test_a_worker_that_is_not_ready_in_time_is_dumped_then_killed_then_replaced(
 
 def test_the_time_to_become_ready_counts_from_before_the_fork() -> None:
     k = kernel(pool(start_timeout=5.0), body=NEVER_READY)
-    k.until(lambda: one(k).forking > 0)
+    k.until(lambda: one(k).crew.forking > 0)
     k.now += 3.0  # so long did the fork take
     k.turn()
     assert k.life.deadline() == 1005.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from kernel import Body, Helpers, HookBody, Kernel, kernel, pool
+from bodies import Body, Helpers, HookBody, pool
+from kernel import Kernel, kernel
 from scenes import (
     DEAF,
     FORCE,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from bodies import pool
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel import pool
 
 from supervisor.decide.restarts import Breaker, History, Verdict, backoff, judge
 from supervisor.exits import End

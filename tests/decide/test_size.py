@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kernel import GOOD, Body, kernel, pool
+from bodies import GOOD, Body, pool
+from kernel import kernel
 from scenes import (
     BACKOFF,
     DEAF,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from kernel import GOOD, Body, Helpers, HookBody, pool
+from bodies import GOOD, Body, Helpers, HookBody, pool
 from scenes import (
     DEAF,
     HANGS,
