@@ -44,8 +44,8 @@ class Server(uvicorn.Server):
         self.server_state.default_headers.append((b"connection", b"close"))  # also of requests in hand
         await asyncio.sleep(GLANCE)  # what was accepted last is not among the connections yet
         until = time.monotonic() + LINGER
-        while self.server_state.connections and time.monotonic() < until:
-            await asyncio.sleep(GLANCE)  # noqa: ASYNC110  # uvicorn has nothing to wait for: it polls, too
+        while self.server_state.connections and time.monotonic() < until:  # noqa: ASYNC110  # uvicorn polls, too
+            await asyncio.sleep(GLANCE)
         await super().shutdown(sockets)
 
 

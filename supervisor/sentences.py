@@ -68,6 +68,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "inner.killed": ("error", "{worker} of the master itself had to be killed[: {reason}][ (pid {pid})]"),
     "inner.stack": ("warning", "{worker} of the master itself[ (pid {pid})] was busy here:"),
     "inner.degraded": ("debug", "{pool} is being replaced"),
+    "inner.parked": ("debug", "{pool} of the master itself is not tried any more[: {reason}]"),
     "output.lost": ("warning", "output of workers is lost[: {reason}]"),
     "hook.failed": ("error", "hook {hook} failed[ in {worker}][: {error}]"),
     "hook.timeout": ("error", "hook {hook}[ in {worker}] did not end within {seconds}, left behind"),

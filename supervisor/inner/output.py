@@ -28,7 +28,9 @@ LAST_SECONDS = 0.25  # for each slow terminal, and for the master, to take the l
 
 def run(worker: Worker) -> None:
     """Drain until asked to stop; then once more all that is there."""
-    Drainer(worker).run()
+    drainer = Drainer(worker)
+    worker.ready()  # not earlier: who is told to stop before its target is called does nothing any more
+    drainer.run()
 
 
 @dataclass

@@ -77,11 +77,15 @@ class Children:
         return child.pid if child else None
 
     def number(self, pid: int) -> int | None:
-        """Whose pid that is; a process of a child's group speaks for it."""
+        """Whose pid that is; a process of a child's session speaks for it.
+
+        Each child leads one, and that is more than its group: a shell with job
+        control has a group for each of its own children.
+        """
         child = self._by_pid[pid] if pid in self else None
         if child is None:
             try:
-                child = self._by_pid.get(os.getpgid(pid))
+                child = self._by_pid.get(os.getsid(pid))
             except ProcessLookupError:  # it wrote, and was gone and reaped before we read
                 return None
         return child.number if child else None

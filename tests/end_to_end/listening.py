@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -140,9 +141,12 @@ def refuses(address: Address) -> bool:
 
 
 def fds(pid: int) -> dict[int, str]:
-    """The descriptors of a process that keeps still, and what they are."""
-    folder = Path(f"/proc/{pid}/fd")
-    return {int(path.name): os.readlink(path) for path in folder.iterdir()}
+    """The descriptors of a process, and what they are."""
+    found = {}
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since
+            found[int(path.name)] = os.readlink(path)
+    return found
 
 
 def port(pid: int, fd: int) -> int:

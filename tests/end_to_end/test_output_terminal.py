@@ -86,6 +86,29 @@ def test_a_stopped_screen_blocks_nobody(program: Start, screen: Screen) -> None:
     one.wait(0)
 
 
+def test_a_worker_that_fails_behind_a_stopped_screen_is_replaced(program: Start, screen: Screen) -> None:
+    """What it says of its error finds no room: that holds it up for seconds, not until Ctrl-Q."""
+    app = """
+        import os
+        def run(worker):
+            while not os.path.exists("go"):
+                worker.wait(0.01)
+            if not os.path.exists("been"):
+                open("been", "w").close()
+                raise ValueError("broken")
+            worker.status("the second")
+            worker.wait()
+    """
+    one = program(app, TWO, before=BEFORE, output=screen.there, log_format="auto")
+    screen.wait_for("all pools are ready")
+    screen.press(CTRL_S)
+    (one.folder / "go").touch()
+    for name in ("web.0", "web.1"):
+        one.wait_shown(name, lambda w: w["status"] == "the second")
+    one.process.send_signal(signal.SIGTERM)
+    one.wait(0)
+
+
 def test_what_a_stopped_screen_missed_is_counted_when_it_goes_on(program: Start, screen: Screen) -> None:
     """After Ctrl-Q lines flow again, and the log says how many are lost."""
     app = """

@@ -15,7 +15,7 @@ from psutil import Process
 from recipes import cook, ended, need
 from redis import Redis
 from reloading import hup, least, outcome, pids, swap, works
-from rq import Queue
+from rq import Queue, Worker
 from rq.job import Job
 
 pytestmark = pytest.mark.long
@@ -97,9 +97,15 @@ def started_or_done(one: Program, job: Job) -> None:
     one.wait_until(lambda: job.get_status() in ("started", "finished"))
 
 
+def all_listen(one: Program, redis: Redis) -> None:
+    """Wait until both are further than their start, in which TERM ends them at once."""
+    one.wait_until(lambda: [w.get_state() in ("idle", "busy") for w in Worker.all(redis)] == [True, True])
+
+
 def test_rq_finishes_its_jobs_over_a_reload_and_a_stop(rq: tuple[Program, Redis]) -> None:
     """Redis is away for a moment meanwhile, with `surge = 0`; it keeps what it knows."""
     one, redis = rq
+    all_listen(one, redis)
     jobs = [enqueue(redis, f"before{number}", SECONDS) for number in (0, 1)]
     for job in jobs:
         started_or_done(one, job)
@@ -108,6 +114,7 @@ def test_rq_finishes_its_jobs_over_a_reload_and_a_stop(rq: tuple[Program, Redis]
     assert not set(before.values()) & set(pids(one, "rq").values())
     assert least(one, "rq") == 2
     assert sorted(written(one)) == ["before0", "before1"]
+    all_listen(one, redis)
     last = enqueue(redis, "last", SECONDS)
     started_or_done(one, last)
     assert ended(one) == {"redis.0": (0, None), "rq.0": (0, None), "rq.1": (0, None)}

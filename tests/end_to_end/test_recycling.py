@@ -123,6 +123,23 @@ def test_a_successor_that_does_not_come_up_leaves_the_old_one_serving(program: S
     one.stop(0)
 
 
+def test_successors_that_keep_failing_park_the_pool_and_the_old_one_serves_on(program: Start) -> None:
+    """After max_restarts; mended code and a scale try again."""
+    one = program(WORKS, pool(1, 'max_jobs = 1\nmax_restarts = 2\nwithin = "1h"')).ready()
+    one.tracebacks_expected = True
+    mark, old = one.mark(), one.worker("a.0")
+    code(one, "1 / 0\n" + "#" * 20)
+    give_job(one)
+    one.wait_for("pool.parked", reason="more than 2 failures in 3600 s")
+    assert pids(one) == {"a.0": old}
+    assert serving(one) == {"a.0": 1}
+    code(one, WORKS + "\n\n\n")
+    assert one.cli("scale", "a", "1").returncode == 0
+    one.wait_for("worker.exited", pid=old, planned=True)
+    assert min(strength(one, since=mark)) == 1
+    one.stop(0)
+
+
 def test_workers_of_a_template_are_recycled_without_another_import(program: Start) -> None:
     """Each successor is forked from the one that has imported already."""
     app = WORKS.replace("import os\n", "import os\n    open('imports', 'a').write('x')\n", 1)

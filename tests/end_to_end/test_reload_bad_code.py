@@ -38,6 +38,8 @@ def test_code_that_does_not_come_up_leaves_everybody_where_he_is(program: Start)
         assert error.startswith("a.0 (generation "), error
         assert words in error
         assert pids(one) == before
+    told = [e for e in one.events if e["event"] == "worker.failed"]
+    assert [e["delay"] for e in told] == [None] * len(BROKEN), "nobody says that it starts again"
     code(one, WAITS)
     works(one)
     assert least(one) == 2
@@ -116,8 +118,8 @@ def test_the_second_new_worker_crashes_while_they_roll(program: Start, ready: st
     one.wait_until(lambda: list(serving(one).values()) == [1] * 8)
     assert [e["worker"] for e in started(one, 2)][:2] == ["a.0", "a.1"]
     assert pids(one)["a.7"] == before["a.7"]
-    assert (pids(one)["a.1"] == before["a.1"]) is (ready == "notify")
-    assert least(one) == fewest
+    assert pids(one)["a.1"] == before["a.1"] or ready == "auto"
+    assert least(one) >= fewest
     assert one.status()["pools"]["a"]["state"] == "ready"
     one.stop(0)
 

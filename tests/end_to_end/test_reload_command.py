@@ -83,16 +83,28 @@ def test_without_waiting_it_only_asks(program: Start) -> None:
     one.stop(0)
 
 
-def test_two_who_ask_during_a_reload_both_hear_of_the_next_one(program: Start) -> None:
-    """And not of the one that goes on, which had read the file before."""
-    one = program(WAITS, pool().replace('"200ms"', '"1500ms"')).ready()
+def test_who_asks_during_a_reload_hears_of_the_next_one(program: Start) -> None:
+    """And not of the one that goes on, which had read the file before; two who ask are one more reload."""
+    app = """
+        import pathlib
+        def run(worker):
+            while worker.generation == 2 and not (worker.stopping or pathlib.Path("go").exists()):
+                worker.wait(0.02)
+            worker.ready()
+            worker.wait()
+    """
+    one = program(app, pool(more='ready = "notify"')).ready()
     one.signal(signal.SIGHUP)
-    one.wait_for("worker.ready", generation=2)
-    with following(one) as first, following(one) as second:
-        told = [process.communicate(timeout=PATIENCE) for process in (first, second)]
-        assert [process.returncode for process in (first, second)] == [0, 0], told
-    assert all("generation 3" in out for out, _ in told)
+    one.wait_for("worker.started", generation=2)
+    with following(one) as process:
+        one.wait_for("reload.queued")
+        assert one.client().call("reload") == {"reload": 2}
+        (one.folder / "go").touch()
+        told, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, said
+    assert "generation 3" in told
     one.wait_for("reload.done", generation=3)
+    assert one.status()["state"] == "running"
     assert one.find("reload.started", generation=4) is None
     one.stop(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Callable
 
@@ -228,4 +229,22 @@ def test_a_pool_that_breaks_after_it_was_up_is_mended(program: Start) -> None:
     code(one, WAITS)
     works(one)
     assert serving(one) == {f"a.{n}": 2 for n in range(3)}
+    one.stop(0)
+
+
+# -- a machine that has nothing left -----------------------------------------------------
+
+
+def test_a_reader_that_cannot_be_started_is_tried_again(program: Start) -> None:
+    """No descriptor is free: the reload waits for the machine, and then works."""
+    one = program(WAITS, pool()).ready()
+    highest = max(int(name) for name in os.listdir(f"/proc/{one.pid}/fd"))
+    before = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+    mark = hup(one)
+    one.wait_for("inner.failed", since=mark, pool="@reader")
+    assert len(one.events) < mark + 20
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, before)
+    assert outcome(one, mark)["event"] == "reload.done"
+    assert least(one) == 2
     one.stop(0)

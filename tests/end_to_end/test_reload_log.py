@@ -43,8 +43,8 @@ def test_the_level_changes_with_the_reload(program: Start) -> None:
 def test_the_file_changes_with_the_reload(program: Start, tmp_path: Path) -> None:
     """Not a line is lost between the two, and the old one is closed."""
     one = program(WAITS, pool("a", 1), master='log_file = "one.log"')
-    one.wait_until(one.socket.exists)
-    one.wait_until(lambda: one.status()["state"] == "running")
+    log = tmp_path / "one.log"
+    one.wait_until(lambda: log.exists() and "master.ready" in log.read_text())
     configure(one, ('"one.log"', '"two.log"'))
     reload(one)
     before, after = names(tmp_path / "one.log"), names(tmp_path / "two.log")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -198,4 +199,30 @@ def test_an_old_worker_is_given_the_time_that_it_was_born_with(program: Start) -
     configure(one, ("hangs = true", "hangs = false"), ("'500ms'", "'500s'"))
     works(one)
     assert one.find("worker.killed", generation=1)
+    one.stop(0)
+
+
+def test_a_whole_release_is_swapped_by_its_link(program: Start, tmp_path: Path) -> None:
+    """Configuration, code and folder are reached by a link; the file is read where it points now."""
+    app = """
+        def run(worker):
+            worker.status("{version}")
+            worker.ready()
+            worker.wait()
+    """
+    (tmp_path / "run").mkdir(0o700)
+    for release in ("r1", "r2"):
+        (tmp_path / release).mkdir()
+        (tmp_path / release / "run").symlink_to("../run")
+    (tmp_path / "current").symlink_to("r1")
+    here = tmp_path / "current"
+    one = program(app.format(version="first"), pool("a", 1, "ready = 'notify'"), here).ready()
+    (tmp_path / "r2/config.toml").write_text(one.config.read_text().replace("workers = 1", "workers = 2"))
+    (tmp_path / "r2/app.py").write_text(textwrap.dedent(app.format(version="second")))
+    (tmp_path / "next").symlink_to("r2")
+    (tmp_path / "next").rename(here)
+    assert "pools.a.workers: 1 -> 2" in works(one)["changed"]
+    one.wait_shown("a.0", lambda shown: shown["status"] == "second")
+    one.wait_shown("a.1", lambda shown: shown["status"] == "second")
+    assert one.find("reload.warning") is None
     one.stop(0)

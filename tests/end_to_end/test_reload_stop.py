@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from program import Program
-from reloading import WAITS, configure, hup, outcome, pool
+from reloading import WAITS, code, configure, hup, outcome, pool, works
 
 Start = Callable[..., Program]
 
@@ -43,6 +43,7 @@ def start(one: Program) -> None:
     one.config.write_text(one.config.read_text() + NEW_SOCKET)
     hup(one)
     one.wait_until((one.folder / "begun").exists)
+    one.wait_for("worker.started", generation=2)
     assert (one.folder / "new.sock").is_socket()
 
 
@@ -141,11 +142,7 @@ def test_a_reader_that_is_stopped_keeps_nobody(program: Start) -> None:
     os.kill(reader, signal.SIGSTOP)
     assert one.status()["state"] == "reloading"
     one.stop(0)
-    check(one, "SIGTERM", set(pids_of(one)))
-
-
-def pids_of(one: Program) -> list[int]:
-    return [e["pid"] for e in one.events if e["event"] == "worker.started"]
+    check(one, "SIGTERM", {e["pid"] for e in one.events if e["event"] == "worker.started"})
 
 
 def test_hup_and_term_at_once(program: Start) -> None:
@@ -179,3 +176,39 @@ def test_usr2_and_then_term(program: Start) -> None:
     (one.folder / "go").touch()
     one.wait(0)
     assert outcome(one)["event"] == "reload.failed"
+
+
+# In the reader and in workers it does nothing.
+ONLY_IN_THE_MASTER = """
+    import os, pathlib, threading
+    if pathlib.Path("run/m.pid").read_text().strip() == str(os.getpid()):
+        pathlib.Path("begun").touch()
+        {there}
+"""
+
+
+def test_a_stop_while_new_hooks_are_imported_by_the_master(program: Start) -> None:
+    """An import that hangs only here takes at most half of stop_timeout, as at the start."""
+    one = program(WAITS, pool(), master='stop_timeout = "4s"').ready()
+    code(one, ONLY_IN_THE_MASTER.format(there="threading.Event().wait()"), "late.py")
+    one.config.write_text(one.config.read_text() + "[hooks]\nimport = ['late']\n")
+    hup(one)
+    one.wait_until((one.folder / "begun").exists)
+    one.wait_for("worker.exited", worker="a.1", generation=1)
+    one.stop(0)
+    assert len(one.report()["workers"]) == 2
+    assert not any(w["killed"] for w in one.report()["workers"])
+
+
+def test_hooks_that_do_not_import_in_the_master_are_told(program: Start) -> None:
+    """Everything else of the reload holds, and the master lives."""
+    one = program(WAITS, pool()).ready()
+    one.tracebacks_expected = True
+    code(one, ONLY_IN_THE_MASTER.format(there="raise RuntimeError('not here')"), "late.py")
+    one.config.write_text(one.config.read_text() + "[hooks]\nimport = ['late']\n")
+    works(one)
+    one.wait_for("hook.failed")
+    mark = one.mark()
+    os.kill(one.worker("a.0"), signal.SIGKILL)
+    one.wait_for("worker.ready", since=mark, worker="a.0")
+    one.stop(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 
+import pytest
 from program import Program
 from reloading import WAITS, configure, hup, least, outcome, pool, serving, works
 
@@ -144,3 +145,26 @@ def test_one_after_term_is_ignored_and_told(program: Start) -> None:
     (one.folder / "go").touch()
     one.wait(0)
     assert reloads(one) == []
+
+
+@pytest.mark.parametrize("moment", ["on_start", "on_ready"])
+def test_one_while_a_hook_of_the_way_up_runs_comes_after_it(program: Start, moment: str) -> None:
+    """Nothing is forked beside the hook's thread; what was wished is not forgotten."""
+    app = """
+        import pathlib
+        def hook(context):
+            pathlib.Path("begun").touch()
+            while not pathlib.Path("go").exists():
+                pass
+        def run(worker):
+            worker.wait()
+    """
+    one = program(app, pool() + f'[hooks]\n{moment} = "app:hook"\n')
+    one.wait_until((one.folder / "begun").exists)
+    one.signal(signal.SIGHUP)
+    one.wait_until(lambda: one.status()["state"] in ("starting", "running"))
+    (one.folder / "go").touch()
+    one.wait_for("reload.done")
+    one.wait_for("master.ready")
+    assert serving(one) == {"a.0": 2, "a.1": 2}
+    one.stop(0)
