@@ -209,6 +209,9 @@ class Life:
         if self.reload:
             yield from self.reload.abandon(f"the master is stopping: {self.descent.stop.reason}")
             self.reload = None
+        if self._wished:
+            yield Note("signal.ignored", None, {"signal": self._wished[0], "reason": "already stopping"})
+            self._wished = None
         yield from self.descent.plan(now, self.broken)
 
     def _plan_pools(self, now: float) -> Iterator[Action]:

@@ -63,7 +63,7 @@ class Gate:
         self._fd = os.open(folder / "gate", os.O_RDWR)  # O_RDWR: neither end waits for the other
 
     def open(self) -> None:
-        os.write(self._fd, b"!")
+        os.write(self._fd, b"!!")  # for the worker, and for one that a reload may have begun beside it
 
     def close(self) -> None:
         os.close(self._fd)
@@ -81,6 +81,7 @@ def number(name: str) -> int:
 def answers(one: Program) -> list[str]:
     """The signals that the master has said something about, in order."""
     said = {"master.stopping": "reason", "signal.ignored": "signal"}
+    said |= {"reload.started": "reason", "reload.queued": "reason"}
     return [event[said[event["event"]]] for event in one.events if event["event"] in said]
 
 

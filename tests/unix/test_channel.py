@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 
 from drain_box import SECONDS
 
-from supervisor.unix.channel import Channel, pair
+from supervisor.unix.channel import Channel
 from supervisor.unix.loop import Loop
 
 
 def test_the_channel_says_all_in_order_however_slow_the_other_end_is() -> None:
-    ours, theirs = pair()
     loop, other = Loop(), Loop()
-    one, two = Channel(loop, ours, "channel"), Channel(other, theirs, "channel")
+    one, theirs = Channel.to_child(loop, "channel")
+    two = Channel(other, socket.socket(fileno=os.dup(theirs)), "channel")
+    one.sealed()
     for n in range(5000):
         one.send({"n": n})
     got: list[int] = []

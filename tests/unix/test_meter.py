@@ -43,7 +43,7 @@ class Box:
         theirs = os.dup(self.meter.connect())
 
         def run() -> int:
-            self.meter._dialogue._ours.close()  # as every child closes what is the master's
+            self.meter._channel._end.close()  # as every child closes what is the master's
             self.meter.sealed()
             never, _ = os.pipe()
             end = socket.socket(fileno=theirs)
