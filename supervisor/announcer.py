@@ -31,10 +31,8 @@ class Announcer:
     def __init__(self, settings: MasterSettings, loop: Loop) -> None:
         path = settings.log_file
         self._output = Output.to_file(path) if path else Output(STDERR)
-        fd = -1 if path else STDERR
-        self._format = log.choose_format(settings.log_format, fd, os.environ)
-        self._colour, self._on_terminal = log.choose_colour(fd, os.environ), fd >= 0 and os.isatty(fd)
-        self._least, self._path, self._loop = settings.log_level, path, loop
+        self._loop = loop
+        self._take_form(settings)
         self._watched: int | None = None
         self.publish: Callable[[Mapping[str, Any]], None] = lambda _: None  # into the event streams
 
@@ -57,29 +55,27 @@ class Announcer:
 
     def adopt(self, settings: MasterSettings, output: Output | None) -> None:
         """After a reload: other settings, and another way out if one is given."""
-        before = self._path
-        self._least, self._path = settings.log_level, settings.log_file
-        if output is None and before is not None and self._path is None:
+        if output is None and self._path is not None and settings.log_file is None:
             output = Output(STDERR)
         if output is not None:
             self._change_to(output)
+        self._take_form(settings)
+
+    def _take_form(self, settings: MasterSettings) -> None:
+        self._least, self._path = settings.log_level, settings.log_file
         fd = -1 if self._path else STDERR
         self._format = log.choose_format(settings.log_format, fd, os.environ)
         self._colour, self._on_terminal = log.choose_colour(fd, os.environ), fd >= 0 and os.isatty(fd)
 
     def _change_to(self, output: Output) -> None:
-        if self._watched is not None:
-            self._loop.forget(self._watched)
-            self._watched = None
+        self._look_away()
         self._output.flush()
         self._output.close()
         self._output = output
 
     def reopen(self) -> None:
         """Open the log file anew, after it was moved away (USR1)."""
-        if self._watched is not None:
-            self._loop.forget(self._watched)
-            self._watched = None
+        self._look_away()
         self._output.reopen()
 
     def finish(self) -> None:
@@ -91,11 +87,16 @@ class Announcer:
         wants = self._output.wants()
         if wants == self._watched:
             return
-        if self._watched is not None:
-            self._loop.forget(self._watched)
+        self._look_away()
         if wants is not None:
             self._loop.watch(wants, "output", 0, WRITE)
         self._watched = wants
+
+    def _look_away(self) -> None:
+        """Before what is watched is closed."""
+        if self._watched is not None:
+            self._loop.forget(self._watched)
+            self._watched = None
 
     def for_child(self, **identity: Any) -> ChildVoice:
         """A voice for a forked child: the same format, a way out of its own."""

@@ -5,11 +5,11 @@ Knows what is imported for a pool; when it is called is `callable`'s.
 
 from __future__ import annotations
 
-import importlib
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from supervisor import hooks
 from supervisor.child.birth import Birth
 from supervisor.child.refusal import Tell, refuse
 from supervisor.hooks import WORKER_MOMENTS, Hooks, resolve
@@ -37,10 +37,6 @@ def load(birth: Birth, settings: HookSettings, tell: Tell) -> Application | None
 
 def _collect_hooks(birth: Birth, settings: HookSettings, module: str) -> Hooks:
     """Those named in the configuration first, then the decorated ones."""
-    hooks = Hooks()
-    for moment in WORKER_MOMENTS:
-        for reference in (*getattr(settings, moment), *getattr(birth.pool.hooks, moment)):
-            hooks.add(moment, resolve(reference))
-    for name in (*settings.modules, module):
-        hooks.collect(importlib.import_module(name))
-    return hooks
+    own = birth.pool.hooks
+    named = {moment: (*getattr(settings, moment), *getattr(own, moment)) for moment in WORKER_MOMENTS}
+    return hooks.load(named, (*settings.modules, module))

@@ -119,11 +119,10 @@ class Attendant:
 
     # -- called by the main thread ---------------------------------------------
 
-    def begin(self) -> bool:
-        """The application begins; false if a stop was asked for before."""
+    def begin(self) -> None:
+        """The application begins: from now on a stop waits for it."""
         with self._lock:
             self._phase = WORKING
-            return not self._worker.stopping
 
     def leave(self) -> None:
         """The target has returned: no stop hook begins from now on; wait for those that have."""

@@ -23,6 +23,7 @@ from supervisor.exits import ClientExit, Exit
 
 SUCCESSOR = 30.0  # seconds for a new master to answer after a restart
 LEAVE = 5.0  # for the process to be gone after its last event
+NAMED = 5  # of those that were killed; the rest is a number
 
 
 def stop(master: Master, force: bool) -> int:
@@ -83,8 +84,8 @@ def _look(followed: Following) -> None:
 def _cut(report: Status) -> str:
     """``: consumer.0 killed after 30s with 1 in flight``: whom the stop was held up by."""
     killed = [_victim(worker) for worker in report.get("workers") or [] if worker.get("killed")]
-    more = f" and {len(killed) - 5} more" if len(killed) > 5 else ""  # noqa: PLR2004
-    return f": {', '.join(killed[:5])}{more}" if killed else ""
+    more = f" and {len(killed) - NAMED} more" if len(killed) > NAMED else ""
+    return f": {', '.join(killed[:NAMED])}{more}" if killed else ""
 
 
 def _victim(worker: Status) -> str:

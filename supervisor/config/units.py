@@ -17,9 +17,9 @@ from supervisor.config.expand import bare
 from supervisor.config.problems import meant, shown
 from supervisor.settings import Bytes, Mode, Reference, Seconds
 from supervisor.unix.addresses import parse
+from supervisor.unix.files import LONGEST_PATH
 
 TEN_YEARS = 10 * 365.25 * 86400
-LONGEST_SOCKET_PATH = 107  # sockaddr_un.sun_path has 108 bytes, one of them the final NUL; see unix(7)
 LARGEST_SIZE = 1 << 60
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -185,8 +185,8 @@ def socket_path(path: str) -> None:
     length = len(os.fsencode(path))
     if not length:
         raise ValueError("the path of the socket is empty")
-    if length > LONGEST_SOCKET_PATH:
+    if length > LONGEST_PATH:
         raise ValueError(
-            f"the path of a unix socket has at most {LONGEST_SOCKET_PATH} bytes, {shown(path)} has {length}; "
+            f"the path of a unix socket has at most {LONGEST_PATH} bytes, {shown(path)} has {length}; "
             "choose a shorter one"
         )

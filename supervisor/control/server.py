@@ -96,10 +96,6 @@ class Server:
                 client.pending += line
             self._set_interest(client)
 
-    def fds(self) -> set[int]:
-        """The listener's and every client's: what a forked child must close."""
-        return {self._listener.fileno(), *(c.connection.fileno() for c in self._clients.values())}
-
     def finish(self) -> None:
         """Send what is pending, for at most a second in all, and close everything."""
         until = time.monotonic() + FLUSH

@@ -5,7 +5,7 @@ workers of a template.  The kernel walks the whole address space for it, under i
 lock (/proc/PID/smaps_rollup, proc(5)): a process that is busy with its memory can
 make the reader wait long.
 
-Question: a JSON list of pids.  Answer: ``{"PID": bytes}``, without who is gone.
+Question: ``{"pids": [...]}``.  Answer: ``{"PID": bytes}``, without who is gone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import psutil
 
-from supervisor.unix.dialogue import LONGEST
+from supervisor.unix.channel import LONGEST
 from supervisor.worker import Worker
 
 
@@ -27,12 +27,9 @@ def run(worker: Worker) -> None:
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     poll.register(worker, select.POLLIN)
-    while poll.poll() and not worker.stopping:
-        question = channel.recv(LONGEST)
-        if not question:
-            return
-        with suppress(BrokenPipeError):  # the master has closed it meanwhile
-            channel.send(json.dumps(measured(json.loads(question))).encode())
+    with suppress(ConnectionError):  # the master has closed it meanwhile, or is dead
+        while poll.poll() and not worker.stopping and (question := channel.recv(LONGEST)):
+            channel.send(json.dumps(measured(json.loads(question)["pids"])).encode())
 
 
 def measured(pids: Iterable[int]) -> dict[int, int]:

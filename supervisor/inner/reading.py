@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from supervisor.settings import Settings
+from supervisor.unix.descriptors import FIRST
 
-DESCRIPTOR = 3  # where the reader finds the memory file
+DESCRIPTOR = FIRST  # where the reader finds the memory file
 LARGEST = 64 << 20  # bytes of an answer: a file has 1 MiB, and so has each env_file
 
 # Bound, locked or read once, when the master starts; workers and clients know them.

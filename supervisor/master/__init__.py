@@ -22,7 +22,9 @@ from supervisor.announcer import Announcer
 from supervisor.child.birth import foreign_modules
 from supervisor.control.requests import Requests
 from supervisor.control.server import Server
+from supervisor.decide.inner import is_inner
 from supervisor.decide.life import Life
+from supervisor.decide.pool import Pool
 from supervisor.decide.stopping import Firmness
 from supervisor.errors import StartError
 from supervisor.exits import Exit, signal_name
@@ -79,12 +81,7 @@ class Master:
             nofile=nofile,
         )
         self.hands = Hands(
-            self.life,
-            self.editions,
-            self.births,
-            children=self.children,
-            voice=self.voice,
-            hooks=self.hooks,
+            self.life, self.editions, self.births, children=self.children, voice=self.voice, hooks=self.hooks
         )
         self._beside = Beside(os.getpid(), loop.now(), self.voice.ends, usage, lambda: self.voice.last_reload)
         requests = Requests(self.life, self._picture, loop.now)
@@ -219,10 +216,14 @@ class Master:
         self.births.drains.reopen()
 
     def _hear(self, pid: int, message: dict[str, str], now: float) -> None:
+        if found := self._found(pid):
+            hear(*found, message, now)
+
+    def _found(self, pid: int) -> tuple[Pool, int] | None:
+        """Whose pid that is, and the worker's number."""
         number = self.children.number(pid)
         pool = None if number is None else self.life.whose(number)
-        if number is not None and pool is not None:
-            hear(pool, number, message, now)
+        return None if number is None or pool is None else (pool, number)
 
     def _note_exec(self, number: int, now: float) -> None:
         pool = self.life.whose(number)
@@ -242,9 +243,8 @@ class Master:
 
     def _note_memory(self) -> None:
         for pid, used in self.births.meter.answers().items():
-            number = self.children.number(pid)
-            pool = None if number is None else self.life.whose(number)
-            if number is not None and pool is not None:
+            if found := self._found(pid):
+                pool, number = found
                 pool.measured(number, used)
 
     def _note_hooks(self) -> None:
@@ -266,7 +266,7 @@ class Master:
             self.voice.await_lines(number)
         pool = self.life.whose(number)
         self.life.exited(number, end, now)
-        if pool is not None and pool.name.startswith("@"):
+        if pool is not None and is_inner(pool.name):
             self.births.template_gone(pool.name)
         if group is not None:
             self.life.outlived(group, now)

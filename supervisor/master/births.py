@@ -17,6 +17,7 @@ from supervisor.announcer import ChildVoice
 from supervisor.child import command, template
 from supervisor.child.birth import Birth
 from supervisor.child.callable import live
+from supervisor.child.refusal import STARTED
 from supervisor.decide import actions, inner
 from supervisor.decide.life import Life
 from supervisor.decide.worker import Worker
@@ -24,6 +25,7 @@ from supervisor.exits import End
 from supervisor.inner import reading
 from supervisor.master.editions import Editions
 from supervisor.master.voice import Voice
+from supervisor.settings import Hooks
 from supervisor.unix import title
 from supervisor.unix.children import Children
 from supervisor.unix.doors import Doors
@@ -103,19 +105,17 @@ class Births:
 
     def _job(self, worker: Worker) -> Job:
         birth = self._birth(worker)
-        sealed = contextlib.ExitStack()
-        stdout, stderr = self._begin_output(worker)
-        sealed.callback(self.drains.sealed, worker.id)
-        birth = replace(birth, stdout=stdout, stderr=stderr)
-        if worker.settings.command is None:
-            run = partial(
-                live, birth, self._sender, self._editions.of(worker.generation).hooks, self._tell(worker)
-            )
-        else:
-            with self._undone_on_error(sealed):
+        with contextlib.ExitStack() as sealed:
+            stdout, stderr = self._begin_output(worker)
+            sealed.callback(self.drains.sealed, worker.id)
+            birth = replace(birth, stdout=stdout, stderr=stderr)
+            if worker.settings.command is None:
+                hooks = self._editions.of(worker.generation).hooks
+                run = partial(live, birth, self._sender, hooks, self._tell(worker))
+            else:
                 birth = replace(birth, told=self._told_by(worker, sealed))
-            run = partial(command.live, birth, self._tell(worker))
-        return Job(worker.id, run, sealed.close)
+                run = partial(command.live, birth, self._tell(worker))
+            return Job(worker.id, run, sealed.pop_all().close)
 
     def _begin_output(self, worker: Worker) -> tuple[int | None, int | None]:
         out, err = (
@@ -131,14 +131,6 @@ class Births:
         self._told[worker.id] = reading_end
         self._loop.watch(reading_end, "told", worker.id)
         return writing
-
-    @contextlib.contextmanager
-    def _undone_on_error(self, sealed: contextlib.ExitStack) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            sealed.close()
-            raise
 
     def _ask_template(self, worker: Worker) -> None:
         stdout, stderr = self._begin_output(worker)
@@ -160,7 +152,7 @@ class Births:
 
     def _with_channel(self, worker: Worker, channel: int, sealed: Callable[[], None]) -> Job:
         birth = replace(self._birth(worker), listeners=(("channel", channel),))
-        run = partial(live, birth, self._sender, type(self._editions.current.hooks)(), self._tell(worker))
+        run = partial(live, birth, self._sender, Hooks(), self._tell(worker))
         return Job(worker.id, run, sealed)
 
     def _reader(self, worker: Worker) -> Job:
@@ -249,7 +241,6 @@ class Births:
         return fact
 
     def _unborn(self, number: int, why: str) -> Fact:
-        self.drains.sealed(number)
         self.drains.gone(number)
         self._forget_told(number)
         return lambda: self._life.exited(number, End(error=why), self._children.now())
@@ -258,7 +249,7 @@ class Births:
         """End of file: its program runs.  A byte: it does not, and the worker says why."""
         fd = self._told.get(number)
         with contextlib.suppress(BlockingIOError):
-            runs = fd is not None and os.read(fd, 1) == b""
+            runs = fd is not None and os.read(fd, 1) == STARTED
             self._forget_told(number)
             return runs
         return False

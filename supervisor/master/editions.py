@@ -6,6 +6,7 @@ open beside the old ones until `commit` or `undo`.  Decides nothing.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
@@ -82,14 +83,14 @@ class Editions:
         for line in (*reading.lines, *unchangeable(self.current, reading.settings)):
             warn(line)
         settings = kept(self.current, reading.settings)
-        log = self._new_log(settings)
-        sockets = self._doors.listeners.prepare(settings.sockets)
-        try:
+        with contextlib.ExitStack() as undo:
+            if log := self._new_log(settings):
+                undo.callback(log.close)
+            sockets = self._doors.listeners.prepare(settings.sockets)
+            undo.callback(self._doors.listeners.undo, sockets)
             for receiver in self._doors.admit(settings.accounts.values()):
                 self._loop.watch(receiver.socket.fileno(), "notify")
-        except BaseException:
-            self._doors.listeners.undo(sockets)
-            raise
+            undo.pop_all()
         self._trial = Trial(generation, settings, sockets, log)
         _look_again()
         return settings, changes(self.current, settings)

@@ -1,8 +1,8 @@
 """One end of the channel between the master and a process that works for it.  unix(7)
 
-A SOCK_SEQPACKET pair carries JSON objects, each with at most one descriptor.
-Never blocks: what finds no room waits in order, and the loop says when there is
-some.  Garbage is passed over.  Knows nothing of what is said.
+A SOCK_SEQPACKET pair carries JSON objects, some with descriptors.  Never blocks:
+what finds no room waits in order, and the loop says when there is some.  Garbage
+is passed over.  Knows nothing of what is said.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from supervisor.unix.loop import READ, WRITE, Loop
 
 Message = dict[str, Any]
 
-LONGEST = 64 * 1024  # bytes of one message
+LONGEST = 256 * 1024  # bytes of one message; more than a socket takes (wmem_default, about 200 KiB)
+MOST = 1024  # messages that are read at once: a flood cannot hold the loop
 # The kernel doubles it.  It also bounds how many descriptors are in flight, since each rides on a
 # message: of more than RLIMIT_NOFILE of them sendmsg(2) fails with ETOOMANYREFS.
 _SEND_BUFFER = 64 * 1024
@@ -31,9 +32,17 @@ _ANCILLARY = socket.CMSG_SPACE(_MOST_FDS * 4)
 _FULL = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 
 
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected ends."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+class _Waiting(NamedTuple):
+    """A message that has not been sent."""
+
+    data: bytes
+    fds: Sequence[int]
+    ours: bool  # they are ours to close
+
+    def done(self) -> None:
+        """It was sent, or it never will be."""
+        if self.ours:
+            close_all(self.fds)
 
 
 class Channel:
@@ -44,29 +53,50 @@ class Channel:
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.closed = False
-        self._loop, self._end, self._kind = loop, end, kind
-        self._queue: deque[tuple[bytes, int | None]] = deque()
+        self._loop, self._end = loop, end
+        self._theirs: int | None = None  # the child's end, until it has been forked
+        self._queue: deque[_Waiting] = deque()
         self._events = READ
         loop.watch(end.fileno(), kind)
 
-    def send(self, message: Message, fd: int | None = None) -> None:
-        """Send now or when there is room; ``fd`` stays the caller's and must be open until then."""
+    @classmethod
+    def to_child(cls, loop: Loop, kind: str) -> tuple[Channel, int]:
+        """A new channel, and the descriptor that the child is to have: call `sealed` after the fork."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        channel = cls(loop, ours, kind)
+        channel._theirs = theirs.detach()
+        return channel, channel._theirs
+
+    def sealed(self) -> None:
+        """The child has its end: with a copy of it here, its death would not be the end of file."""
+        if self._theirs is not None:
+            os.close(self._theirs)
+            self._theirs = None
+
+    def send(self, message: Message, fds: Sequence[int] = (), *, ours: bool = False) -> None:
+        """Send now or when there is room.
+
+        Until then ``fds`` must be open: they stay the caller's, or, if they are ``ours`` from now
+        on, they are closed then.
+        """
+        waiting = _Waiting(json.dumps(message, separators=(",", ":")).encode(), fds, ours)
         if self.closed:
+            waiting.done()
             return
-        self._queue.append((json.dumps(message, separators=(",", ":")).encode(), fd))
+        self._queue.append(waiting)
         if len(self._queue) == 1:
             self.flush()
 
     def flush(self) -> None:
         """Send what waits, as far as there is room."""
-        while self._queue and not self.closed and self._sent(*self._queue[0]):
-            self._queue.popleft()
+        while self._queue and not self.closed and self._sent(self._queue[0]):
+            self._queue.popleft().done()
         self._watch()
 
-    def _sent(self, data: bytes, fd: int | None) -> bool:
-        rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+    def _sent(self, waiting: _Waiting) -> bool:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", waiting.fds))]
         try:
-            self._end.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+            self._end.sendmsg([waiting.data], rights if waiting.fds else [], socket.MSG_NOSIGNAL)
         except OSError as error:
             self.closed = error.errno not in _FULL
             return False
@@ -78,9 +108,26 @@ class Channel:
             self._loop.change(self._end.fileno(), events)
             self._events = events
 
-    def receive(self, most: int = 256) -> Iterator[tuple[Message, int | None]]:
-        """What has come, at most so many; a descriptor is the caller's to close."""
-        for _ in range(most):
+    def messages(self) -> list[Message]:
+        """What has come from somebody who has no descriptors to give: they are closed."""
+        messages = []
+        for message, fd in self.receive():
+            messages.append(message)
+            if fd is not None:
+                os.close(fd)
+        return messages
+
+    def last(self) -> list[Message]:
+        """All that came until now.
+
+        From here on the other side's send(2) fails: what it could send, we have read.
+        """
+        self._end.shutdown(socket.SHUT_RD)
+        return self.messages()
+
+    def receive(self) -> Iterator[tuple[Message, int | None]]:
+        """What has come, at most `MOST`; a descriptor is the caller's to close."""
+        for _ in range(MOST):
             try:
                 data, ancillary, _, _ = self._end.recvmsg(LONGEST, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
@@ -92,10 +139,10 @@ class Channel:
             fds = _fds(ancillary)
             if not data:
                 self.closed = True
+                self._loop.forget(self._end.fileno())  # end of file is readable without end
                 return
             message = _read(data)
-            for fd in fds[1:] if message is not None else fds:
-                os.close(fd)
+            close_all(fds[1:] if message is not None else fds)
             if message is not None:
                 yield message, fds[0] if fds else None
 
@@ -115,8 +162,16 @@ class Channel:
         """Close this end; the other one reads all that was sent, then the end."""
         self._loop.forget(self._end.fileno())
         self._end.close()
-        self._queue.clear()
+        self.sealed()
+        while self._queue:
+            self._queue.popleft().done()
         self.closed = True
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close each of these descriptors."""
+    for fd in fds:
+        os.close(fd)
 
 
 def _fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

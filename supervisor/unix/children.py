@@ -155,9 +155,7 @@ class Children:
         of them: it may be needed until ``on_exit``, and a Popen may wait for it.
         """
         left = []
-        for pid in self.adopted():
-            if process.in_own_session(pid):
-                continue
+        for pid in process.strangers(self):
             if process.ended(pid) is None:
                 left.append(pid)
             else:

@@ -43,20 +43,21 @@ class Doors:
         return (other or self.notify).path
 
     def admit(self, accounts: Iterable[Account]) -> list[Receiver]:
-        """Open a notify socket for each of these users who has none; return the new ones.
+        """Open a notify socket for each of these users who has none; return the new ones, all or none.
 
         Only its owner may write to it: one that everybody could fill would keep READY from coming
         through.  Its folder lets others pass, and not list it.
         """
-        new = []
-        for account in accounts:
-            if account.uid not in (os.geteuid(), *self.for_users):
-                receiver = Receiver(f"{self.notify.path}.{account.uid}", owner=account.uid)
-                self.for_users[account.uid] = receiver
-                new.append(receiver)
-        if new:
-            _let_pass(os.path.dirname(self.notify.path))
-        return new
+        new: dict[int, Receiver] = {}
+        with contextlib.ExitStack() as undo:
+            for uid in {account.uid for account in accounts} - {os.geteuid(), *self.for_users}:
+                new[uid] = Receiver(f"{self.notify.path}.{uid}", owner=uid)
+                undo.callback(new[uid].close)
+            if new:
+                _let_pass(os.path.dirname(self.notify.path))
+            undo.pop_all()
+        self.for_users |= new
+        return list(new.values())
 
     def remove(self) -> None:
         """Leave no file behind.  The lock goes last: then a successor may begin."""
@@ -78,7 +79,7 @@ def open_doors(settings: Settings, environ: Mapping[str, str], warn: Callable[[s
         pidfile = _lock(master, undo)
         control = control_socket.listen(master.socket, warn)
         undo.callback(control.remove)
-        notify = Receiver(notify_path(master.socket))
+        notify = Receiver(_beside(master.socket))
         undo.callback(notify.close)
         listeners.commit(listeners.prepare(settings.sockets))
         doors = Doors(pidfile, control, notify, listeners)
@@ -98,8 +99,8 @@ def _lock(master: MasterSettings, undo: contextlib.ExitStack) -> Pidfile | None:
     return pidfile
 
 
-def notify_path(control: str) -> str:
-    """Beside the control socket, whose holder has the right to it: ``NAME.notify``."""
+def _beside(control: str) -> str:
+    """The notify socket's path: ``NAME.notify``, since who holds the control socket has the right to it."""
     return control.removesuffix(".sock") + ".notify"
 
 

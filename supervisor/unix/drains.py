@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from supervisor.settings import Output
-from supervisor.unix.channel import Channel, Message, pair
+from supervisor.unix.channel import Channel, Message
 from supervisor.unix.loop import Loop
 
 STDOUT, STDERR = 1, 2
@@ -88,7 +88,6 @@ class Drains:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._channel: Channel | None = None
-        self._theirs: int | None = None  # the drainer's end, until it has been forked
         self._pipes: dict[int, _Pipe] = {}
         self._made = 0
         self._rests: int | None = None  # a file in memory, where drainers note what they have in hand
@@ -156,24 +155,21 @@ class Drains:
         """
         if self._rests is None:
             self._rests = os.memfd_create("unfinished-lines")
-        ours, theirs = pair()
+        channel, theirs = Channel.to_child(self._loop, "drain")
         self._disconnect()
-        self.connected()
-        self._theirs = theirs.detach()
-        self._channel = Channel(self._loop, ours, "drain")
+        self._channel = channel
         self._refused.clear()
         self._send({"rests": True}, self._rests)
         for pipe in self._pipes.values():
             self._send(pipe.take, pipe.fd)
         for number in self._asked:
             self._send({"gone": number})
-        return self._theirs
+        return theirs
 
     def connected(self) -> None:
         """The drainer was forked, or could not be: close its end here."""
-        if self._theirs is not None:
-            os.close(self._theirs)
-            self._theirs = None
+        if self._channel:
+            self._channel.sealed()
 
     def seen(self) -> list[Last | Lost]:
         """What the drainer told; also sends on what found no room before."""
@@ -181,7 +177,7 @@ class Drains:
         if channel is None:
             return []
         channel.flush()
-        told = [answer for message, fd in channel.receive() if (answer := self._read(message, fd))]
+        told = [answer for message in channel.messages() if (answer := self._read(message))]
         if channel.closed:
             self._disconnect()
         return told
@@ -193,7 +189,6 @@ class Drains:
     def close(self) -> None:
         """At the master's end: let go of everything."""
         self._disconnect()
-        self.connected()
         for number in list(self._writing):
             self.sealed(number)
         for id in list(self._pipes):
@@ -204,16 +199,14 @@ class Drains:
 
     def _send(self, message: Message, fd: int | None = None) -> None:
         if self._channel:  # else it is told by `connect`
-            self._channel.send(message, fd)
+            self._channel.send(message, () if fd is None else (fd,))
 
     def _disconnect(self) -> None:
         if self._channel:
             self._channel.close()
             self._channel = None
 
-    def _read(self, message: Message, fd: int | None) -> Last | Lost | None:
-        if fd is not None:  # it has none to give
-            os.close(fd)
+    def _read(self, message: Message) -> Last | Lost | None:
         match message:
             case {"closed": int(id)}:
                 self._let_go(id)

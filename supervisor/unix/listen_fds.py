@@ -14,8 +14,8 @@ import stat
 from collections.abc import Mapping
 
 from supervisor.errors import StartError
+from supervisor.unix.descriptors import FIRST
 
-FIRST = 3
 UNNAMED = "unknown"  # as libsystemd calls them
 _NUMBER = re.compile(r"[0-9]{1,9}")
 

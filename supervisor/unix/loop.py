@@ -108,10 +108,6 @@ class Loop:
                 data += chunk
         return bytes(data)
 
-    def fds(self) -> set[int]:
-        """The loop's own descriptors."""
-        return {self._epoll.fileno(), self._woken.fileno(), self._wake.fileno()}
-
     def close(self) -> None:
         """Close the loop's descriptors; signals keep their handlers."""
         signal.set_wakeup_fd(-1)

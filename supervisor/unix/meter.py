@@ -8,9 +8,8 @@ is decided elsewhere.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from supervisor.unix.dialogue import Dialogue
+from supervisor.unix.channel import Channel, Message
 from supervisor.unix.loop import Loop
 
 
@@ -19,22 +18,22 @@ class Meter:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._dialogue: Dialogue | None = None
+        self._channel: Channel | None = None
         self._wanted: set[int] = set()  # to be asked about
         self._asked: set[int] = set()  # in the question that has no answer yet
 
     def connect(self) -> int:
         """Make a new channel; the end that the meter is to have.  OSError: no descriptors."""
-        dialogue = Dialogue(self._loop, "meter")
+        channel, theirs = Channel.to_child(self._loop, "meter")
         self.close()
-        self._dialogue = dialogue
+        self._channel = channel
         self._ask()
-        return dialogue.theirs
+        return theirs
 
     def sealed(self) -> None:
         """The meter is forked, or it could not be."""
-        if self._dialogue:
-            self._dialogue.sealed()
+        if self._channel:
+            self._channel.sealed()
 
     def ask(self, pids: Iterable[int]) -> None:
         """Ask for the memory of ``pids``; where nobody is there, the next meter is asked."""
@@ -42,13 +41,17 @@ class Meter:
         self._ask()
 
     def _ask(self) -> None:
-        if self._dialogue and self._wanted and not self._asked and self._dialogue.send(sorted(self._wanted)):
+        if self._channel and self._wanted and not self._asked:
+            self._channel.send({"pids": sorted(self._wanted)})
             self._asked, self._wanted = self._wanted, set()
 
     def answers(self) -> dict[int, int]:
         """Bytes (PSS) by pid, as far as they have come; who is gone is not among them."""
+        if self._channel is None:
+            return {}
+        self._channel.flush()
         sizes: dict[int, int] = {}
-        for message in self._dialogue.received() if self._dialogue else ():
+        for message in self._channel.messages():
             self._asked = set()
             sizes |= _read(message)
         self._ask()
@@ -56,13 +59,12 @@ class Meter:
 
     def close(self) -> None:
         """End of file tells the meter to leave."""
-        if self._dialogue:
-            self._dialogue.close()
-        self._dialogue = None
+        if self._channel:
+            self._channel.close()
+        self._channel = None
         self._wanted, self._asked = self._wanted | self._asked, set()
 
 
-def _read(message: Any) -> dict[int, int]:
+def _read(message: Message) -> dict[int, int]:
     """JSON knows only texts as keys."""
-    pairs = message.items() if isinstance(message, dict) else ()
-    return {int(pid): size for pid, size in pairs}
+    return {int(pid): size for pid, size in message.items()}

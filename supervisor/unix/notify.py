@@ -37,9 +37,13 @@ class Receiver:
         self.socket.setblocking(False)
         # Only our own user may write by the path: a flood by a stranger would keep READY from
         # coming through.  Workers that become somebody else write by what they inherit.
-        bind_private(self.socket, path)
-        if owner is not None:
-            os.chown(path, owner, -1)
+        try:
+            bind_private(self.socket, path)
+            if owner is not None:
+                os.chown(path, owner, -1)
+        except OSError:
+            self.socket.close()
+            raise
 
     def sender(self) -> socket.socket:
         """A connected socket that all workers inherit: it works after a chroot or a change of uid."""
@@ -148,10 +152,6 @@ class Systemd:
         """Who only waited for READY (`start --daemon`) has what it wanted; else it is a fault."""
         if not self._was_ready:
             self.problem = f"cannot notify the service manager: {error}"
-
-    def fds(self) -> set[int]:
-        """The descriptors held."""
-        return {self._socket.fileno()} if self._socket else set()
 
 
 def watchdog_interval(environ: Mapping[str, str]) -> float | None:

@@ -167,10 +167,6 @@ class Output:
             _writable(self._way.fd, left)
             self.flush()
 
-    def fds(self) -> set[int]:
-        """The descriptors of our own: a forked child closes them."""
-        return {self._way.fd} if self._way.owned else set()
-
     def close(self) -> None:
         """Close what is ours; later lines are dropped."""
         way, self._way, self._gone, self._path = self._way, _NOWHERE, True, None

@@ -152,11 +152,15 @@ def reap_adopted(known: Container[int]) -> Iterator[int]:
 
 def _reap_behind(known: Container[int]) -> Iterator[int]:
     """P_ALL always shows the same zombie first: look at the others by pid."""
-    for pid in children():
-        with contextlib.suppress(ChildProcessError):
-            if pid not in known and not in_own_session(pid) and ended(pid) not in (None, STOLEN):
-                reap(pid)
-                yield pid
+    for pid in strangers(known):
+        if ended(pid) not in (None, STOLEN):
+            reap(pid)
+            yield pid
+
+
+def strangers(known: Container[int]) -> list[int]:
+    """The pids of present children that were started neither here nor by a hook of the master's."""
+    return [pid for pid in children() if pid not in known and not in_own_session(pid)]
 
 
 def in_own_session(pid: int) -> bool:

@@ -14,12 +14,10 @@ a template or a worker is to be started is decided elsewhere.
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
-from supervisor.unix.dialogue import Dialogue
+from supervisor.unix.channel import Channel, Message, close_all
 from supervisor.unix.loop import Loop
 
 GONE = "its template process is gone"
@@ -28,17 +26,9 @@ LONGEST_ERROR = 300
 Answer = tuple[int, int | str]  # number, and the pid or why there is none
 
 
-class _Request(NamedTuple):
-    """One that found no room, with descriptors of its own."""
-
-    message: Mapping[str, Any]
-    fds: tuple[int, ...]
-
-
 @dataclass
 class _Template:
-    dialogue: Dialogue
-    waiting: deque[_Request] = field(default_factory=deque)
+    channel: Channel
     asked: set[int] = field(default_factory=set)  # numbers without an answer
 
 
@@ -53,13 +43,13 @@ class Templates:
     def connect(self, key: str) -> int:
         """Make a new channel for ``key``; the end that the template is to have.  OSError: no descriptors."""
         self.forget(key)
-        dialogue = Dialogue(self._loop, "template")
-        self._by_key[key] = _Template(dialogue)
-        return dialogue.theirs
+        channel, theirs = Channel.to_child(self._loop, "template")
+        self._by_key[key] = _Template(channel)
+        return theirs
 
     def sealed(self, key: str) -> None:
         """The template is forked, or it could not be."""
-        self._by_key[key].dialogue.sealed()
+        self._by_key[key].channel.sealed()
 
     def request(self, key: str, number: int, slot: int, stdout: int | None, stderr: int | None) -> None:
         """Ask for a worker.  Never blocks; the descriptors may be closed at once."""
@@ -69,43 +59,23 @@ class Templates:
             return
         streams = {"stdout": stdout, "stderr": stderr}
         given = {name: fd for name, fd in streams.items() if fd is not None}
-        message = {"number": number, "slot": slot, "fds": [*given]}
-        template.asked.add(number)
         try:
-            if template.waiting or not template.dialogue.send(message, given.values()):
-                template.waiting.append(_Request(message, _copies(given.values())))
-                template.dialogue.want_room(True)
-        except OSError as error:
-            self._unasked(template, number, error)
-
-    def _unasked(self, template: _Template, number: int, error: OSError) -> None:
-        """EMFILE; ETOOMANYREFS: too many descriptors are on their way."""
-        template.asked.discard(number)
-        self._answers.append((number, f"cannot ask its template: {error.strerror}"))
+            copies = _copies(given.values())
+        except OSError as error:  # EMFILE
+            self._answers.append((number, f"cannot ask its template: {error.strerror}"))
+            return
+        template.asked.add(number)
+        template.channel.send({"number": number, "slot": slot, "fds": [*given]}, copies, ours=True)
 
     def answers(self) -> list[Answer]:
         """What has come since the last time, from all templates."""
         for template in self._by_key.values():
-            self._take(template, template.dialogue.received())
-            if template.waiting:
-                self._catch_up(template)
+            template.channel.flush()
+            self._take(template, template.channel.messages())
         answers, self._answers = self._answers, []
         return answers
 
-    def _catch_up(self, template: _Template) -> None:
-        """Send what waits, as far as there is room."""
-        while template.waiting:
-            message, fds = template.waiting[0]
-            try:
-                if not template.dialogue.send(message, fds):
-                    return
-            except OSError as error:
-                self._unasked(template, message["number"], error)
-            template.waiting.popleft()
-            _close(fds)
-        template.dialogue.want_room(False)
-
-    def _take(self, template: _Template, messages: Iterable[Any]) -> None:
+    def _take(self, template: _Template, messages: Iterable[Message]) -> None:
         """The application's code runs in a template: nothing that comes from there is trusted."""
         for message in messages:
             answer = _read(message)
@@ -121,9 +91,8 @@ class Templates:
         template = self._by_key.pop(key, None)
         if template is None:
             return []
-        self._take(template, template.dialogue.close())
-        for request in template.waiting:
-            _close(request.fds)
+        self._take(template, template.channel.last())
+        template.channel.close()
         return [(number, GONE) for number in sorted(template.asked)]
 
     def forget(self, key: str) -> None:
@@ -131,7 +100,7 @@ class Templates:
         self._answers += self.closed(key)
 
 
-def _read(message: Any) -> Answer | None:
+def _read(message: Message) -> Answer | None:
     match message:
         case {"number": int(number), "pid": int(pid)} if pid > 1:
             return number, pid
@@ -147,11 +116,6 @@ def _copies(fds: Iterable[int]) -> tuple[int, ...]:
         for fd in fds:
             copies.append(os.dup(fd))  # noqa: PERF401  # a comprehension would lose those made before the error
     except OSError:
-        _close(copies)
+        close_all(copies)
         raise
     return tuple(copies)
-
-
-def _close(fds: Iterable[int]) -> None:
-    for fd in fds:
-        os.close(fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -91,3 +92,29 @@ def test_a_request_to_nobody_is_answered(loop: Loop) -> None:
     templates = Templates(loop)
     templates.request("@web:1", 2, 0, None, None)
     assert templates.answers() == [(2, GONE)]
+
+
+def test_requests_that_still_wait_leave_no_descriptor_when_the_template_is_gone(loop: Loop) -> None:
+    """Each of them has a number of its own to be told of."""
+    before = len(os.listdir("/proc/self/fd"))
+    templates = Templates(loop)
+    templates.connect("@web:1")
+    for number in range(2000):
+        templates.request("@web:1", number, 0, 1 if number % 500 == 0 else None, None)
+    assert len(os.listdir("/proc/self/fd")) > before + 2, "some do wait"
+    assert templates.closed("@web:1") == [(number, GONE) for number in range(2000)]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_request_for_which_no_descriptor_is_left_is_answered(loop: Loop) -> None:
+    """EMFILE is a fact to plan around."""
+    templates = Templates(loop)
+    templates.connect("@web:1")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(1)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    templates.request("@web:1", 2, 0, 1, None)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert templates.answers() == [(2, "cannot ask its template: Too many open files")]
+    assert templates.closed("@web:1") == []
