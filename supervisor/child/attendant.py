@@ -47,6 +47,7 @@ HEARD = tuple(  # plain numbers: with an enum, a new worker first copies the pag
     )
 )
 LEVELS = (signal.SIGTSTP, signal.SIGCONT)  # of these the last one counts; the others are asked for once
+BY_HAND = 0x80  # in a byte that Python's handler wrote and not the C handler
 REASONS: dict[int, str] = {signal.SIGTERM: "stop", signal.SIGUSR2: "replace"}
 QUIT_STATUS = 128 + signal.SIGQUIT
 TELL_SECONDS = 1.0  # between two messages with counters
@@ -77,6 +78,7 @@ class Attendant:
         self._woken, self.wake_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)  # a byte into it wakes the thread
         self._lock = _thread.allocate_lock()  # the phase and the stop are changed under it
         self._phase = BOOTING
+        self._answered: set[int] = set()  # of `LEVELS`, as the C handler told; they come once more by hand
         self._stop_hooks: Thread | None = None
         self._unsent: dict[str, object] = {}
         self._tell_at: float | None = None
@@ -92,21 +94,11 @@ class Attendant:
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
         """Once more by hand: a library (asyncio's add_signal_handler) may have taken the wakeup fd.
 
-        Python calls this when the main thread has time, and in the order of the numbers: a TSTP (20)
-        passed on now could undo the CONT (18) that came after it.  These two only where it is needed.
+        To ask whose it is one would have to set it, and a TERM in that moment would be lost to its taker.
         """
         del frame
         with contextlib.suppress(OSError, ValueError):  # a program that closed all descriptors
-            if not (number in LEVELS and self._has_wakeup_fd()):
-                os.write(self.wake_fd, bytes([number]))
-
-    def _has_wakeup_fd(self) -> bool:
-        """There is no way to ask but to set it; one that its taker gave up is ours again."""
-        before = signal.set_wakeup_fd(self.wake_fd, warn_on_full_buffer=False)
-        if before not in (-1, self.wake_fd):
-            with contextlib.suppress(OSError, ValueError):  # closed meanwhile
-                signal.set_wakeup_fd(before)
-        return before == self.wake_fd
+            os.write(self.wake_fd, bytes([number | BY_HAND]))
 
     def attend(self, worker: Worker, link: MasterLink) -> None:
         """Start the thread."""
@@ -156,8 +148,8 @@ class Attendant:
             if master in [fd for fd, _ in poll.poll(self._timeout())]:
                 poll.unregister(master)
                 self._stop("stop")
-            for number in self._heard():
-                self._answer(number)
+            for byte in self._heard():
+                self._answer(self._meant(byte))
             self._on_time(time.monotonic())
 
     def _timeout(self) -> float | None:
@@ -172,7 +164,21 @@ class Attendant:
             return os.read(self._woken, 4096)
         return b""
 
-    def _answer(self, number: int) -> None:
+    def _meant(self, byte: int) -> int | None:
+        """The signal that a byte stands for; None for one that has been answered.
+
+        Python calls handlers when the main thread has time, in the order of the numbers: a TSTP (20)
+        passed on then could undo the CONT (18) that came after it.  What the C handler told counts.
+        """
+        number = byte & ~BY_HAND
+        if number in LEVELS and byte & BY_HAND and number in self._answered:
+            self._answered.discard(number)
+            return None
+        if number in LEVELS and not byte & BY_HAND:
+            self._answered.add(number)
+        return number
+
+    def _answer(self, number: int | None) -> None:
         match number:
             case 0:
                 self._tell_soon()
