@@ -34,14 +34,21 @@ class Generations:
 
     # -- a trial, from its beginning to its end ----------------------------------
 
-    def adopt(self, generation: int, settings: PoolSettings, size: int, finished: int) -> None:
-        """Try these settings; so many slots there are, and so many have finished."""
+    def adopt(self, generation: int, settings: PoolSettings, size: int) -> None:
+        """Try these settings; so many slots there are."""
         before, after = self.editions[self.good].workers, settings.workers
         self._size_after = after if after != before else None
         self._size_before = size if after > size else None
         self.editions[generation], self.wanted, self.gate = settings, generation, False
-        self.alone = finished == size < self.size(size)
+        self.alone = False
         self.begin_trial()
+
+    def left_alone(self, size: int, finished: int) -> bool:
+        """Whether all slots have finished before anybody was tried, though there are to be more."""
+        if self.gate or not finished == size < self.size(size):
+            return False
+        self.alone = True
+        return True
 
     def begin_trial(self) -> None:
         """What workers of the wanted generation do is held against it."""
@@ -99,13 +106,12 @@ class Generations:
         """Whether anybody may leave for one of this generation."""
         return self.gate or generation == self.good
 
-    def proven_at(self, serving: Mapping[int, int], surge: int) -> float | None:
-        """When the trial will have been stood if nothing happens; None while nobody is ready."""
-        if self.trial is None:
-            return 0.0
-        if surge == 0 and serving.keys() == {self.good} != {self.wanted}:
-            return 0.0  # nobody can be tried beside those who serve
-        return self.trial.stable_at()
+    def proven_at(self, *, beside: bool) -> float | None:
+        """When the trial will have been stood if nothing happens; None while nobody is ready.
+
+        At once where nobody can be tried ``beside`` those who serve.
+        """
+        return self.trial.stable_at() if self.trial and beside else 0.0
 
     def why(self, worker: Worker) -> str:
         """Why it is replaced."""

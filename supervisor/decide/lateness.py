@@ -45,10 +45,11 @@ class Lateness:
 
     def expect_exit(self, worker: Worker, now: float, kill_at: float) -> None:
         """It was told, or says by itself that it leaves."""
+        if worker.state is not State.KILLED:
+            self._become(worker, State.STOPPING)
         if worker.dumped:
             self._kill_sooner(worker, kill_at)
             return
-        self._become(worker, State.STOPPING)
         # Told twice (TERM by hand, then the master's stop), the earlier end holds.
         worker.kill_at = kill_at if worker.kill_at is None else min(worker.kill_at, kill_at)
         margin = max(0.0, min(DUMP_SECONDS, (worker.kill_at - now) / 10))

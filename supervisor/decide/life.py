@@ -266,6 +266,8 @@ class Life:
         return going_up or self.moments["on_ready"].running
 
     def _rise(self, now: float) -> Iterator[Action]:
+        if self.moments["on_ready"].running:  # its time may end while a reload's hooks are imported
+            yield from self.moments["on_ready"].plan(now)
         for name in ("import", "on_start"):
             moment = self.moments[name]
             yield from moment.plan(now)

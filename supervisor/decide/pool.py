@@ -143,7 +143,7 @@ class Pool:
 
     def adopt(self, generation: int, settings: PoolSettings) -> None:
         """Try these settings: heirs are started, nobody is told to leave before `roll`."""
-        self.generations.adopt(generation, settings, self.slots.size, self.slots.finished)
+        self.generations.adopt(generation, settings, self.slots.size)
         self._experience.forget()
         self._replacement.begin()
 
@@ -241,7 +241,7 @@ class Pool:
         """When the new generation has stood its trial if nothing happens; None while nobody is ready."""
         if self.generations.size(self.slots.size) <= self.slots.finished:
             return 0.0
-        return self.generations.proven_at(self.crew.serving, self._replacement.surge)
+        return self.generations.proven_at(beside=self._replacement.can_try)
 
     @property
     def state(self) -> str:

@@ -44,6 +44,16 @@ class Replacement:
         serving, wanted = self._crew.serving, self._generations.wanted
         return sum(n for g, n in serving.items() if g != wanted) <= len(self.surplus)
 
+    @property
+    def can_try(self) -> bool:
+        """Somebody of the wanted generation is there or can be, while those who serve stay."""
+        serving, wanted = self._crew.serving, self._generations.wanted
+        if self.surge or not serving or wanted in serving:
+            return True
+        # One that was killed has yet to tell why; one that is only just born is told to nobody yet.
+        unsettled = (w.generation == wanted or w.state is State.FORKING for w in self._crew.workers.values())
+        return any(unsettled)
+
     def deadline(self) -> float | None:
         """When a slot may be filled, or an heir tried again."""
         times = [self._succession.deadline()]
@@ -75,6 +85,7 @@ class Replacement:
         was_heir = slot.heir == worker.id
         retry_at = now + delay if delay else None
         inherited = self._slots.vacated(index, worker.id, finished=finished, retry_at=retry_at)
+        self._make_room_for_trial()
         if was_heir and finished:
             self._succession.heir_ready(index)
         elif was_heir and delay:
@@ -100,13 +111,17 @@ class Replacement:
     def begin(self) -> None:
         """A new generation is tried: everybody is stale, but for those whose slots will go with it."""
         self._slots.revive()
-        if self._generations.alone:
-            self._slots.resize(self._slots.size + 1)  # somebody has to be tried
+        self._make_room_for_trial()
         size = self._generations.size(self._slots.size)
         held = {index: slot.worker for index, slot in self._slots if slot.worker is not None}
         beyond = [id for index, id in held.items() if index >= size]
         self.surplus = {id for id in beyond if not self._crew.workers[id].leaving}
         self._succession.wish_all([index for index in held if index < size])
+
+    def _make_room_for_trial(self) -> None:
+        """Where all have finished and more are to come, somebody has to be tried."""
+        if self._generations.left_alone(self._slots.size, self._slots.finished):
+            self._slots.resize(self._slots.size + 1)
 
     def roll(self) -> None:
         """The gate is open: heirs that are ready take over, further slots are filled."""
@@ -200,8 +215,8 @@ class Replacement:
         """Where no two may run at once: the old one leaves first, one at a time."""
         holder, generations = self._crew.workers[slot.worker or 0], self._generations
         may_follow = generations.gate and generations.may_fork(generations.wanted)
-        if not may_follow or holder.state is State.FORKING:
-            return False
+        if not may_follow or holder.state is State.FORKING or self._slots.heirs + self._slots.formers:
+            return False  # nobody is beside the holders any more, who came there when there was surge
         if holder.state is State.READY and not self._strength.complete:
             return False
         self._crew.ask(holder, now, replace=True, reason=generations.why(holder))

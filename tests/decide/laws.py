@@ -142,8 +142,11 @@ class Laws:
         if stop is None or stop.phase is not Phase.TERMINATE or pool is None or pool.retired:
             return
         followers = [other for other in self.life.pools.values() if pool.name in other.settings.after]
+        if self._worker(id).slot >= pool.slots.size:  # people wanted fewer in the same instant
+            return
         for worker in [w for other in followers for w in other.workers.values()]:
-            assert worker.asked_at is not None, "told before those that come after it"
+            told = worker.asked_at is not None or worker.state is State.KILLED
+            assert told, "told before those that come after it"
             depths = [self._depth(other) for other in self.life.pools.values()]
             share = (stop.deadline - stop.phase_began) * self._depth(pool) / (1 + max(depths))
             assert now >= stop.phase_began + share, "told while those that come after it have time"

@@ -179,7 +179,7 @@ def proven(pool: Pool, now: float) -> bool:
     done = pool.slots.finished or any(slot.fulfilled for _, slot in pool.slots)
     if done or min(pool.slots.size, pool.settings.workers) == 0:
         return True
-    old = [w for w in pool.workers.values() if w.generation == pool.good != pool.generation]
+    old = [w for w in pool.workers.values() if w.generation != pool.generation]
     if pool.generations.surge(pool.slots.size) == 0 and old:
         return True
     long = pool.settings.stable_after

@@ -65,9 +65,11 @@ def test_every_life_keeps_the_laws_and_a_stop_ends_it_in_time(
     assert k.life.stop is not None
     if not k.finished:
         k.until(lambda: k.finished, limit=100.0)
-    assert k.now - k.life.stop.began <= patience(k, world)
+    [ended] = k.times(Finish)
+    assert ended - k.life.stop.began <= patience(k, world)
     cut = (k.laws.at_stop or set()) & (k.cut | set(k.alive))
-    assert k.status == k.report["status"] == expected_status(k, cut=bool(cut))
+    stuck = bool(k.notes("stop.stuck"))  # it may be gone by the end nevertheless
+    assert k.status == k.report["status"] == expected_status(k, cut=bool(cut) or stuck)
     killed = [entry for entry in k.report["workers"] if entry["killed"]]
     assert len(killed) == len(cut)
 

@@ -111,7 +111,7 @@ def test_who_does_not_acknowledge_is_named(program: Start) -> None:
             else:
                 forever_in_c()
     """
-    one = program(app, AT_WORK, master='stop_timeout = "2s"').ready()
+    one = program(app, AT_WORK, master='stop_timeout = "4s"').ready()
     report = one.stop(3)
     waiting: Event = one.wait_for("stop.waiting")
     assert waiting["workers"] == ["a.1"]
