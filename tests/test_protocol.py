@@ -102,12 +102,6 @@ def test_an_unknown_method_is_named_shortly_with_those_there_are(method: str) ->
     assert len(error["message"]) < 300
 
 
-@pytest.mark.parametrize("method", sorted(protocol.LATER))
-def test_methods_of_later_versions_say_so(method: str) -> None:
-    error = ask(request(method, params={"names": ["a"]}))["error"]
-    assert error == {"code": protocol.REFUSED, "message": "not built yet in this version"}
-
-
 @pytest.mark.parametrize(
     ("method", "params"),
     [

@@ -31,3 +31,9 @@ def test_nothing_is_reloaded_while_it_stops() -> None:
     with pytest.raises(Refusal, match="stopping already") as refused:
         requests(SimpleNamespace(stop=object())).answer("reload", {})
     assert refused.value.code == REFUSED
+
+
+def test_tasks_are_not_built_yet_and_say_so() -> None:
+    """Their commands are understood; a master has none to give."""
+    with pytest.raises(Refusal, match="not built yet"):
+        requests(SimpleNamespace(stop=None)).answer("tasks.list", {})

@@ -9,6 +9,7 @@ import click
 
 from supervisor import __version__
 from supervisor.cli import local, remote
+from supervisor.cli.tasks import tasks
 from supervisor.exits import ClientExit
 
 
@@ -57,5 +58,5 @@ def commands(ctx: click.Context) -> int:
     return ClientExit.USAGE
 
 
-for command in (*local.COMMANDS, *remote.COMMANDS):
+for command in (*local.COMMANDS, *remote.COMMANDS, tasks):
     commands.add_command(command)

@@ -11,7 +11,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
+
+from supervisor.control import tasks
+from supervisor.control.params import Param
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -40,15 +43,6 @@ class Refusal(Exception):  # noqa: N818  # the field's word; it is an answer, no
         self.message = message
 
 
-class Param(NamedTuple):
-    """One parameter: what is accepted, in words and as a test; ``default`` unless required."""
-
-    expected: str
-    accepts: Callable[[Any], bool]
-    required: bool = True
-    default: object = None
-
-
 METHODS: dict[str, dict[str, Param]] = {
     "ping": {},
     "version": {},
@@ -65,9 +59,9 @@ METHODS: dict[str, dict[str, Param]] = {
             lambda v: type(v) is int and 0 <= v <= MOST_WORKERS,
         ),
     },
+    **tasks.METHODS,
     "events": {},
 }
-LATER = frozenset({"tasks.list", "tasks.pause", "tasks.resume", "tasks.run", "tasks.history"})
 
 
 def respond(line: bytes, answer: Answer) -> bytes | None:
@@ -138,8 +132,6 @@ def check(request: object) -> tuple[str, Params]:
 
 
 def _check_params(method: str, given: Params | list[Any]) -> Params:
-    if method in LATER:
-        raise Refusal(REFUSED, "not built yet in this version")
     if method not in METHODS:
         known = ", ".join(METHODS)
         raise Refusal(METHOD_NOT_FOUND, f"no method {method[:60]!r}; there are: {known}")

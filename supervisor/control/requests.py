@@ -41,6 +41,8 @@ class Requests:
                 self._hush(method == "quiet")
             case "scale":
                 self._scale(params["pool"], params["workers"])
+            case _ if method.startswith("tasks."):
+                raise Refusal(REFUSED, "periodic tasks are not built yet in this version")
             case _:
                 raise Refusal(METHOD_NOT_FOUND, f"no method {method!r}")
         return True

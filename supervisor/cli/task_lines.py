@@ -1,0 +1,119 @@
+"""Tasks and their runs as lines for a person: 80 columns, readable without colour.
+
+Pure: objects in, lines out.  A key that an older or newer master does not send is
+left out, never an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+
+from supervisor.cli import words
+from supervisor.cli.moments import ahead, clock, moment, past
+
+Object = dict[str, Any]
+
+COLOURS = {"running": "green", "paused": "yellow", "errored": "red"}
+WIDEST = 20  # a longer name has a line of its own
+NEXT = 23  # 14:05:30, in 3 h 20 min
+SHOWN = 3  # last lines of a run that went wrong
+NAMED = 10  # names that are written out
+
+
+def listed(tasks: Object, now: datetime, width: int) -> Iterator[str]:
+    """``tasks list``: state, next run, last run; below that, why it is not running."""
+    if not tasks:
+        yield "no tasks: the configuration has no [tasks.NAME]"
+        return
+    column = min(WIDEST, max(4, *map(len, tasks)))
+    yield f"{'NAME':{column}}  STATE    {'NEXT RUN':{NEXT}}  LAST RUN"
+    for name, task in tasks.items():
+        first = words.plain(name)
+        if len(first) > column:
+            yield words.cut(first, width)
+            first = ""
+        state = str(task.get("state", "?"))
+        line = f"{first:{column}}  {state:7}  {_next(task, now):{NEXT}}  {_last(task, now)}"
+        yield _coloured(words.cut(line.rstrip(), width), state)
+        yield from (words.cut(f"    {words.plain(note)}", width) for note in _notes(task, now))
+
+
+def _coloured(line: str, state: str) -> str:
+    before, found, after = line.partition(f"  {state}")
+    return before + click.style(found, fg=COLOURS[state]) + after if state in COLOURS else line
+
+
+def _next(task: Object, now: datetime) -> str:
+    when = moment(task.get("next_run"))
+    return "-" if when is None else f"{clock(when, now)}, {ahead(when, now)}"
+
+
+def _last(task: Object, now: datetime) -> str:
+    running, last = task.get("running"), task.get("last_run")
+    if isinstance(running, dict):
+        since = moment(running.get("started_at"))
+        return "runs now" if since is None else f"runs for {words.age(past(since, now))}"
+    if not last:
+        return "never"
+    started = moment(last.get("started_at"))
+    when = "" if started is None else f" {words.age(past(started, now))} ago"
+    return f"{words.plain(last.get('outcome', '?'))}{when}"
+
+
+def _notes(task: Object, now: datetime) -> Iterator[str]:
+    """Why it is paused or errored, and who and what for."""
+    if task.get("state") == "paused":
+        by = f" by {task['by']}" if task.get("by") else ""
+        until = moment(task.get("paused_until"))
+        left = "" if until is None else f" until {clock(until, now)}, over {ahead(until, now)}"
+        yield f"paused{by}{left}{_because(task.get('reason'))}"
+    if task.get("error") or task.get("state") == "errored":
+        yield f"errored{_because(task.get('error') or task.get('reason'))}"
+    elif task.get("failures"):
+        yield f"failed {task['failures']} time{'s' * (task['failures'] != 1)} in a row"
+    if task.get("waiting"):
+        yield "one more run waits for this one"
+
+
+def _because(reason: object) -> str:
+    return f": {reason}" if reason else ""
+
+
+# -- runs ----------------------------------------------------------------------
+
+
+def runs(found: Iterable[Object], width: int, *, whole: bool) -> Iterator[str]:
+    """``tasks history``: a line a run, newest first; of those that went wrong, what they printed last."""
+    yield f"{'RUN':>7}  {'STARTED':19}  {'TOOK':>6}  {'BY':10}  OUTCOME"
+    for run in found:
+        started, seconds = moment(run.get("started_at")), run.get("seconds")
+        when = "" if started is None else started.strftime("%Y-%m-%d %H:%M:%S")
+        took = "" if seconds is None else words.age(seconds)
+        by = words.cut(words.plain(run.get("by") or ""), 10)
+        line = f"{run.get('run', '?'):>7}  {when:19}  {took:>6}  {by:10}  {outcome(run)}"
+        yield words.cut(line, width)
+        lines = [words.plain(line) for line in run.get("lines") or ()]
+        shown = lines if whole else lines[-SHOWN:] if run.get("outcome") not in {"ok", "running"} else []
+        yield from (words.cut(f"{'':7}  | {line}", width) for line in shown)
+
+
+def outcome(run: Object) -> str:
+    """``ok``, ``failed (status 1)``, ``timed out (SIGKILL)``."""
+    found = words.plain(run.get("outcome", "?"))
+    if run.get("signal"):
+        return f"{found} ({words.plain(run['signal'])})"
+    return f"{found} (status {run['code']})" if run.get("code") else found
+
+
+# -- words ---------------------------------------------------------------------
+
+
+def named(names: Iterable[object]) -> str:
+    """``a, b and 7 more``."""
+    found = [words.plain(name) for name in names]
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return ", ".join(found[:NAMED]) + more

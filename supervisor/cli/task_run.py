@@ -1,0 +1,90 @@
+"""``tasks run --wait``: what the run prints, until it is over; and the status that it left with.
+
+The run's number tells its events from those of others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from supervisor.cli import words
+from supervisor.cli.follow import SILENCE, Following, following, left
+from supervisor.control.client import Client, Event
+from supervisor.exits import ClientExit, signal_number
+
+ENDS = frozenset({"task.finished", "task.failed", "task.interrupted"})
+BY_SIGNAL = 128  # and its number: what a shell makes of it
+
+
+def ask(client: Client, method: str, **params: object) -> dict[str, Any]:
+    """The answer to a change of tasks; what else is to be told goes to stderr."""
+    found: dict[str, Any] = client.call(method, **params)
+    if why := found.get("unsaved"):
+        click.echo(f"supervisord-lite: it runs, but that could not be stored: {words.plain(why)}", err=True)
+    return found
+
+
+def follow(client: Client, name: str) -> int:
+    """Run the task and follow it; its exit status."""
+    with following(client) as followed:
+        found = ask(client, "tasks.run", name=name)
+        if found.get("queued"):
+            followed.screen.show(f"{name}: waits for the run that goes on")
+        try:
+            end, printed = _followed(followed, found["run"])
+        except EOFError:
+            raise left() from None
+    if not printed:  # its lines were not streamed: the last ones are better than none
+        _print(end.get("output") or end.get("lines") or ())
+    if end["event"] != "task.finished":
+        click.echo(f"supervisord-lite: {_failure(name, end)}", err=True)
+    return _status(end)
+
+
+def _followed(followed: Following, run: int) -> tuple[Event, bool]:
+    """The event of its end, and whether it was heard to print something."""
+    printed = False
+    for event in followed.news(SILENCE):
+        if event is None:
+            followed.ask("ping")  # a master that is stuck must not be waited for
+        elif event.get("run") != run:
+            continue
+        elif event.get("event") == "task.output":
+            followed.screen.clear()
+            _print(event.get("lines") or ())
+            printed = True
+        elif event.get("event") in ENDS:
+            return event, printed
+    raise EOFError
+
+
+def _print(lines: Any) -> None:
+    for line in lines:
+        click.echo(words.plain(line))
+
+
+def _failure(name: str, end: Event) -> str:
+    found = "was interrupted" if end["event"] == "task.interrupted" else "failed"
+    after = f" after {words.age(end['seconds'])}" if end.get("seconds") is not None else ""
+    reason = f": {words.plain(end['reason'])}" if end.get("reason") else ""
+    return f"{words.plain(name)}: run {end['run']} {found}{after}{reason}; see 'tasks history {name}'"
+
+
+def _status(end: Event) -> int:
+    """As a shell would have it; never 0 for a run that did not go well."""
+    if end["event"] == "task.finished":
+        return ClientExit.DONE
+    if isinstance(end.get("signal"), str):
+        return BY_SIGNAL + _number(end["signal"])
+    return end["code"] if isinstance(end.get("code"), int) and end["code"] else ClientExit.FAILED
+
+
+def _number(name: str) -> int:
+    """9 for ``SIGKILL``, 37 for ``SIGRTMIN+3``; 0 for one that this Python has no name for."""
+    first, _, beyond = name.partition("+")
+    try:
+        return signal_number(first) + int(beyond or 0)
+    except (KeyError, ValueError):
+        return 0

@@ -1,0 +1,246 @@
+"""What people command, one at a time: stored first, then true, then answered.
+
+::
+
+    pause, resume   rows are handed over -> stored: the tasks change, "done"
+                                         -> not stored: nothing has changed, "refused"
+    run by hand     it begins, its row is handed over -> "begun", whether or not it was stored
+
+So nothing is ever half done, and nothing that was answered can be lost.  While
+an order is open, no other row of its tasks may follow it to the store (`covers`).
+Knows nothing of when tasks are due.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+
+from supervisor.decide.ledger import Ledger
+from supervisor.decide.standing import Pause, Standing
+from supervisor.decide.task import Task
+from supervisor.decide.task_actions import Reply, Save
+from supervisor.stored import Row, TaskRow
+
+ANSWER_SECONDS = 10.0  # what the store has not answered then is refused
+SILENCE = f"the state file was not written within {ANSWER_SECONDS:g} s"
+
+
+@dataclass(frozen=True)
+class Pausing:
+    """Pause these tasks, or all that no longer pause holds already."""
+
+    request: Hashable
+    names: tuple[str, ...]
+    all: bool = False
+    seconds: float | None = None
+    reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class Resuming:
+    """Resume these tasks, or all."""
+
+    request: Hashable
+    names: tuple[str, ...]
+    all: bool = False
+    by: str | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """Run this task now."""
+
+    request: Hashable
+    name: str
+    by: str | None = None
+
+
+Order = Pausing | Resuming | Running
+
+
+@dataclass(frozen=True)
+class Open:
+    """The one that waits for the store."""
+
+    order: Order
+    token: int
+    until: float
+    pause: Pause | None = None
+    rows: Mapping[str, TaskRow] | None = None  # by task, as they will be
+    unchanged: tuple[str, ...] = ()
+    run: int = 0
+
+
+class Orders:
+    """The commands that wait, and the one that is open.
+
+    ``begin`` starts a run by hand, or has it wait, and returns its number.
+    ``done`` hears which tasks an order has let go, and what is now stored of each.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task],
+        ledger: Ledger,
+        begin: Callable[[Task, str], int],
+        done: Callable[[str, TaskRow | None], None],
+    ) -> None:
+        self._tasks, self._ledger, self._begin, self._done = tasks, ledger, begin, done
+        self._queue: deque[Order] = deque()
+        self._open: Open | None = None
+        self._replies: list[Reply] = []
+        self.stopping = False
+
+    def take(self, order: Order) -> None:
+        """A person wants this."""
+        self._queue.append(order)
+
+    def covers(self, task: str) -> bool:
+        """Whether the open order is about this task."""
+        return self._open is not None and self._open.rows is not None and task in self._open.rows
+
+    def deadline(self) -> float | None:
+        """When the store has taken too long."""
+        return self._open.until if self._open else None
+
+    # -- facts -----------------------------------------------------------------
+
+    def saved(self, token: int, wall: float) -> None:
+        """What the open order wants is stored."""
+        if self._open is None or self._open.token != token:
+            return
+        done, self._open = self._open, None
+        if done.rows is None:
+            self._answer_run(done, None)
+            return
+        for name, row in done.rows.items():
+            if task := self._tasks.get(name):
+                self._apply(task, done, wall)
+                self._done(name, row)
+        self._answer(done.order, list(done.rows), done.unchanged, done.pause)
+
+    def unsaved(self, token: int, why: str) -> None:
+        """It is not, and so nothing has happened."""
+        if self._open is None or self._open.token != token:
+            return
+        undone, self._open = self._open, None
+        if undone.rows is None:
+            self._answer_run(undone, why)
+            return
+        for name in undone.rows:
+            self._done(name, None)
+        self._refuse(undone.order, f"nothing was changed: the state file cannot be written: {why}")
+
+    # -- the plan --------------------------------------------------------------
+
+    def plan(self, now: float, wall: float) -> Iterator[Save]:
+        """Give up on a silent store, and open the next order."""
+        if self._open and now >= self._open.until:
+            self.unsaved(self._open.token, SILENCE)
+        while self._queue and self._open is None:
+            order = self._queue.popleft()
+            save = self._run(order, now) if isinstance(order, Running) else self._change(order, now, wall)
+            if save:
+                yield save
+
+    def replies(self) -> list[Reply]:
+        """The answers since they were last asked for."""
+        replies, self._replies = self._replies, []
+        return replies
+
+    def _change(self, order: Pausing | Resuming, now: float, wall: float) -> Save | None:
+        tasks = self._named(order)
+        if tasks is None:
+            return None
+        pause = _pause(order, wall) if isinstance(order, Pausing) else None
+        rows, unchanged = {}, []
+        for task in tasks:
+            standing = _after(task, order, pause, wall)
+            if standing == task.standing:
+                unchanged.append(task.name)
+            else:
+                rows[task.name] = task.row(standing)
+        if not rows:
+            self._answer(order, [], tuple(unchanged), pause)
+            return None
+        save = self._ledger.order(list(rows.values()))
+        self._open = Open(order, save.token, now + ANSWER_SECONDS, pause, rows, tuple(unchanged))
+        return save
+
+    def _run(self, order: Running, now: float) -> Save | None:
+        task = self._tasks.get(order.name)
+        if task is None or (why := "the master is stopping" if self.stopping else _refusal(task)):
+            self._refuse(order, self._unknown([order.name]) if task is None else why or "")
+            return None
+        busy = task.run is not None
+        number = self._begin(task, order.by or "hand")
+        if busy or task.last_run is None:
+            self._replies.append(Reply(order.request, {"run": number, "queued": True}))
+            return None
+        rows: list[Row] = [task.last_run]
+        save = self._ledger.order(rows)
+        self._open = Open(order, save.token, now + ANSWER_SECONDS, run=number)
+        return save
+
+    def _named(self, order: Pausing | Resuming) -> list[Task] | None:
+        """All of them, or None when one is unknown: then nothing is done."""
+        if order.all:
+            return list(self._tasks.values())
+        unknown = [name for name in order.names if name not in self._tasks]
+        if unknown or not order.names:
+            self._refuse(
+                order, self._unknown(unknown) if unknown else "name a task, or say that all are meant"
+            )
+            return None
+        return [self._tasks[name] for name in dict.fromkeys(order.names)]
+
+    def _unknown(self, names: list[str]) -> str:
+        known = ", ".join(sorted(self._tasks)) or "none"
+        return f"there is no task {', '.join(map(repr, names))}; the tasks are: {known}"
+
+    def _apply(self, task: Task, done: Open, wall: float) -> None:
+        if done.pause is not None:
+            task.pause(done.pause, done.order.by, wall)
+        else:
+            task.resume(done.order.by, wall)
+
+    def _answer(self, order: Order, changed: list[str], same: tuple[str, ...], pause: Pause | None) -> None:
+        result = {"changed": changed, "unchanged": list(same), "until": pause.until if pause else None}
+        self._replies.append(Reply(order.request, result))
+
+    def _answer_run(self, begun: Open, why: str | None) -> None:
+        result = {"run": begun.run, "queued": False}
+        self._replies.append(
+            Reply(begun.order.request, result if why is None else {**result, "unsaved": why})
+        )
+        task = self._tasks.get(begun.order.name) if isinstance(begun.order, Running) else None
+        if why is not None and task and task.last_run and task.last_run["run"] == begun.run:
+            self._ledger.write(task.last_run)
+
+    def _refuse(self, order: Order, why: str) -> None:
+        self._replies.append(Reply(order.request, error=why))
+
+
+def _refusal(task: Task) -> str | None:
+    """Why a run by hand is not possible now."""
+    if task.run is None:
+        return None
+    if task.settings.overlap == "skip":
+        return f"{task.name} runs already (run {task.run.number}); it is configured not to overlap"
+    return f"a run of {task.name} waits already" if task.waiting and task.waiting.hand else None
+
+
+def _pause(order: Pausing, wall: float) -> Pause:
+    return Pause(order.reason, None if order.seconds is None else wall + order.seconds)
+
+
+def _after(task: Task, order: Pausing | Resuming, pause: Pause | None, wall: float) -> Standing:
+    """What the order would make of the task."""
+    if pause is None:
+        return task.standing.resumed(order.by, wall)
+    if order.all and task.standing.outlasts(pause.until):
+        return task.standing
+    return task.standing.paused(pause, order.by, wall)

@@ -1,0 +1,55 @@
+"""Questions to the history that wait for their answers.
+
+Knows who asked and until when an answer is waited for; nothing of what is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from typing import Any
+
+from supervisor.decide.deadlines import Deadlines
+from supervisor.decide.task_actions import Ask, Reply
+
+ANSWER_SECONDS = 10.0
+
+
+class Questions:
+    """By their token."""
+
+    def __init__(self, tokens: Iterator[int]) -> None:
+        self._tokens = tokens
+        self._asked: dict[int, Hashable] = {}
+        self._until: Deadlines[int] = Deadlines()
+        self._news: list[Ask | Reply] = []
+
+    def ask(self, request: Hashable, name: str, limit: int, now: float) -> None:
+        """The last ``limit`` runs of a task, wherever it is now."""
+        token = next(self._tokens)
+        self._asked[token] = request
+        self._until.set(token, now + ANSWER_SECONDS)
+        self._news.append(Ask(token, {"task": name, "limit": limit}))
+
+    def answered(self, token: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Fact: what the history holds."""
+        self._reply(token, {"runs": [*rows]}, None)
+
+    def failed(self, token: int, why: str) -> None:
+        """Fact: it cannot be read."""
+        self._reply(token, None, f"the history cannot be read: {why}")
+
+    def deadline(self) -> float | None:
+        """When one has waited too long."""
+        return self._until.earliest()
+
+    def plan(self, now: float) -> list[Ask | Reply]:
+        """What to ask and to answer."""
+        for token in self._until.due(now):
+            self.failed(token, f"no answer within {ANSWER_SECONDS:g} s")
+        news, self._news = self._news, []
+        return news
+
+    def _reply(self, token: int, result: Mapping[str, Any] | None, error: str | None) -> None:
+        if token in self._asked:
+            self._until.drop(token)
+            self._news.append(Reply(self._asked.pop(token), result, error))

@@ -1,0 +1,98 @@
+"""One run of a task: why there is one, and how it went.
+
+Knows what is written of it; knows nothing of schedules or of what follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from supervisor.exits import End, explain
+from supervisor.settings import TaskSettings
+from supervisor.stored import RunRow
+
+RUNNING, OK, FAILED, TIMED_OUT, INTERRUPTED = "running", "ok", "failed", "timed out", "interrupted"
+SCHEDULE, MISSED, RETRY = "schedule", "missed", "retry"
+
+
+@dataclass(frozen=True)
+class Want:
+    """A run that is to be."""
+
+    by: str
+    due: float | None = None  # the due time that it is for
+    hand: bool = False  # a person wants it: it changes no state and needs none
+    run: int | None = None  # its number, where somebody was told it already
+
+    @property
+    def trial(self) -> bool:
+        """The one that an errored task is given by itself."""
+        return self.by == RETRY and not self.hand
+
+
+@dataclass
+class Run:
+    """One that goes on."""
+
+    number: int
+    want: Want
+    settings: TaskSettings  # as they were when it began
+    started_at: float  # wall
+    pid: int | None = None
+    late: bool = False  # it had its time, and was told to stop
+
+    def row(self) -> RunRow:
+        """What is written when it begins."""
+        return {
+            "run": self.number,
+            "task": self.settings.name,
+            "by": self.want.by,
+            "due": self.want.due,
+            "started_at": self.started_at,
+            "seconds": None,
+            "outcome": RUNNING,
+            "code": None,
+            "signal": None,
+            "lines": [],
+        }
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one ended."""
+
+    outcome: str
+    end: End
+    seconds: float | None = None
+    lines: tuple[str, ...] = ()
+
+    def judged(self, run: Run) -> Ended:
+        """One that was stopped because it took too long did not end well, whatever it says."""
+        late = run.late and self.outcome != INTERRUPTED
+        return Ended(TIMED_OUT, self.end, self.seconds, self.lines) if late else self
+
+    def reason(self, run: Run) -> str:
+        """One clause that says why it failed."""
+        if self.outcome == TIMED_OUT and run.settings.timeout is not None:
+            return f"timed out after {run.settings.timeout:g} s"
+        return explain(self.end, None) if self.end != End() else self.outcome
+
+    def told(self, run: Run) -> tuple[str, dict[str, Any]]:
+        """The event for people, and what it says."""
+        fields = {"run": run.number, "by": run.want.by, "seconds": self.seconds, "outcome": self.outcome}
+        fields |= {"code": self.end.code, "signal": self.end.signal_name, "output": list(self.lines)}
+        names = {OK: "task.finished", INTERRUPTED: "task.interrupted"}
+        reason = None if self.outcome == OK else self.reason(run)
+        return names.get(self.outcome, "task.failed"), {**fields, "reason": reason}
+
+    def row(self, run: Run) -> RunRow:
+        """What is written when it ends."""
+        return {
+            **run.row(),
+            "seconds": self.seconds,
+            "outcome": self.outcome,
+            "code": self.end.code,
+            "signal": self.end.signal_name,
+            "lines": list(self.lines),
+        }

@@ -1,0 +1,74 @@
+"""The runs that go on, by their numbers: whose they are, and which take too long.
+
+Numbers rise over all tasks, and over restarts.  Knows nothing of why a run begins
+or of what its end means.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+from supervisor.decide.deadlines import Deadlines
+from supervisor.decide.run import Run, Want
+from supervisor.decide.task import Task
+from supervisor.decide.task_actions import StartRun, StopRun
+
+
+class Runs:
+    """Also those of tasks that were removed since."""
+
+    def __init__(self, next_run: int) -> None:
+        self._numbers = itertools.count(next_run)
+        self._whose: dict[int, Task] = {}
+        self._timeouts: Deadlines[int] = Deadlines()
+        self._starts: list[StartRun] = []
+
+    def number(self) -> int:
+        """One that no other run has."""
+        return next(self._numbers)
+
+    def begin(self, task: Task, want: Want, now: float, wall: float) -> Run:
+        """The run that is wanted begins with the next plan."""
+        number = self.number() if want.run is None else want.run
+        run = Run(number, want, task.settings, wall)
+        task.began(run)
+        self._whose[number] = task
+        self._starts.append(StartRun(task.name, number, want.by, task.settings))
+        if task.settings.timeout is not None:
+            self._timeouts.set(number, now + task.settings.timeout)
+        return run
+
+    def find(self, number: int) -> tuple[Task, Run] | None:
+        """Whose it is; None when it is over, or was never begun."""
+        task = self._whose.get(number)
+        return (task, task.run) if task and task.run else None
+
+    def over(self, number: int) -> None:
+        """Fact: it has ended."""
+        self._whose.pop(number, None)
+        self._timeouts.drop(number)
+
+    def take_over(self, task: Task) -> None:
+        """The run of a task that was removed is that of the one which has come back in its place."""
+        for number, gone in self._whose.items():
+            if gone.name == task.name:
+                self._whose[number] = task
+                task.run, task.last_run = gone.run, gone.last_run
+
+    def deadline(self) -> float | None:
+        """When one will have taken too long."""
+        return self._timeouts.earliest()
+
+    def late(self, now: float) -> Iterator[StopRun]:
+        """Those that have, once."""
+        for number in self._timeouts.due(now):
+            if found := self.find(number):
+                task, run = found
+                run.late = True
+                yield StopRun(task.name, number, f"it takes longer than {run.settings.timeout:g} s")
+
+    def starts(self) -> list[StartRun]:
+        """Those that begin now."""
+        starts, self._starts = self._starts, []
+        return starts

@@ -1,0 +1,83 @@
+"""The due times of one task: which is next, and whether one that passed still counts.
+
+Knows the settings and asks the calendar; knows nothing of states or runs.  All
+times are wall times, seconds since the epoch.
+
+``since`` is how far due times have been dealt with; the next one is the first
+after it, wherever the clock is, so that no due time comes twice.  A clock that
+is set back makes the next one far away: by up to one gap of the schedule
+that is right (those in between have had their run), by more it would silence the
+task, so then `since` goes back to what last had a run, or to the clock (`reckon`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from supervisor.settings import TaskSettings
+
+Calendar = Callable[[TaskSettings, float], "float | None"]
+
+GRACE = 60.0  # what is later than this was missed
+SHORTEST = 0.001  # between two due times
+MOST_GAPS = 2.0  # a due time further away than so many gaps of its schedule is too far
+
+
+def signature(settings: TaskSettings) -> str:
+    """What makes two schedules the same."""
+    if settings.every is not None:
+        return f"every {settings.every:.15g}"
+    return " ".join((settings.schedule or "").split()) + f" ({settings.timezone or 'local time'})"
+
+
+class Schedule:
+    """What the settings of one task say about time."""
+
+    def __init__(self, settings: TaskSettings, calendar: Calendar, random: Callable[[], float]) -> None:
+        self._settings, self._calendar, self._random = settings, calendar, random
+
+    def after(self, anchor: float, moment: float) -> float | None:
+        """The first due time after ``moment``."""
+        if self._settings.every is None:
+            return self._calendar(self._settings, moment)
+        every = max(float(self._settings.every), SHORTEST)
+        due = anchor + (math.floor((moment - anchor) / every) + 1) * every
+        return due if due > moment else moment + every
+
+    def reckon(
+        self, anchor: float, since: float, fired: float | None, wall: float
+    ) -> tuple[float | None, float]:
+        """The next due time, and how far due times have been dealt with; ``fired`` last had a run."""
+        for dealt_with in (since, wall if fired is None else max(wall, fired), wall):
+            due = self.after(anchor, dealt_with)
+            if not self._is_too_far(anchor, dealt_with, due, wall):
+                break
+        return due, dealt_with
+
+    def _is_too_far(self, anchor: float, since: float, due: float | None, wall: float) -> bool:
+        if since <= wall or due is None:
+            return False
+        gap = max(due - since, (self.after(anchor, due) or due) - due)
+        return due - wall > MOST_GAPS * gap
+
+    def delay(self, anchor: float, due: float) -> float:
+        """What jitter adds to a due time: always less than the time to the next one."""
+        if not self._settings.jitter:
+            return 0.0
+        following = self.after(anchor, due)
+        gap = math.inf if following is None else following - due
+        return self._random() * min(self._settings.jitter, gap)
+
+    def still_counts(self, anchor: float, due: float, wall: float) -> float | None:
+        """Of the due times from ``due`` to now, the first that is not too late to be run."""
+        latest = wall - GRACE - self._settings.jitter
+        if due >= latest:
+            return due
+        fresh = self.after(anchor, latest)
+        return fresh if fresh is not None and fresh <= wall else None
+
+    def dealt_with(self, anchor: float, due: float, wall: float) -> float:
+        """How far due times have been dealt with once those from ``due`` to now are."""
+        following = self.after(anchor, due)
+        return due if following is None or following > wall else wall

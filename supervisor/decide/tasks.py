@@ -1,0 +1,249 @@
+"""All tasks: which moments have come, which runs begin, what is stored and answered.
+
+Facts go in, `plan` returns what is to be done; asked again at the same time it
+has nothing to add.  The master tells `clock` how the clocks stand whenever it
+turns: due times are wall times, see `moments`.
+
+Only what people command waits for the store, see `orders`; what is due never
+does.  A turn costs what changed, not how many tasks there are.  What one task does
+in which state is in `task`; knows nothing of processes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from functools import partial
+from typing import Any
+
+from supervisor.decide.actions import Note
+from supervisor.decide.ledger import Ledger
+from supervisor.decide.moments import Moments
+from supervisor.decide.orders import Orders, Pausing, Resuming, Running
+from supervisor.decide.picture import picture
+from supervisor.decide.questions import Questions
+from supervisor.decide.recall import REMOVED, cut_short, lost, recall, removed
+from supervisor.decide.run import Ended, Want
+from supervisor.decide.runs import Runs
+from supervisor.decide.schedule import Calendar, Schedule
+from supervisor.decide.task import Task
+from supervisor.decide.task_actions import TaskAction
+from supervisor.exits import End
+from supervisor.settings import TaskSettings
+from supervisor.stored import Stored, TaskRow
+
+Plan = list[TaskAction]
+
+
+class Tasks:
+    """Those of the configuration; and the runs of those that were removed."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, TaskSettings],
+        stored: Mapping[str, Stored],
+        calendar: Calendar,
+        random: Callable[[], float],
+        *,
+        now: float,
+        wall: float,
+    ) -> None:
+        self.tasks: dict[str, Task] = {}
+        self.stopping = False
+        self._schedule = partial(Schedule, calendar=calendar, random=random)
+        self._moments = Moments(now, wall)
+        self._runs = Runs(max((one.next_run for one in stored.values()), default=1))
+        self._rows: dict[str, TaskRow] = {}  # as they were last written
+        self._news: list[Note] = []
+        tokens = itertools.count(1)
+        self._ledger, self._questions = Ledger(tokens), Questions(tokens)
+        self._orders = Orders(self.tasks, self._ledger, self._begin_by_hand, self._let_go)
+        self._restore(settings, stored)
+
+    # -- questions -------------------------------------------------------------
+
+    def list(self) -> dict[str, dict[str, Any]]:
+        """Every task as people see it, see `picture`."""
+        return {name: picture(task) for name, task in self.tasks.items()}
+
+    def deadline(self) -> float | None:
+        """When `plan` will next have something to say if nothing happens."""
+        times = [self._orders.deadline(), self._ledger.deadline(), self._questions.deadline()]
+        if not self.stopping:
+            times += [self._moments.earliest(), self._runs.deadline()]
+        return min((t for t in times if t is not None), default=None)
+
+    # -- facts -----------------------------------------------------------------
+
+    def clock(self, now: float, wall: float) -> None:
+        """How the clocks stand.  To be told in every turn, before anything else."""
+        if self._moments.clock(now, wall):
+            for task in self.tasks.values():
+                task.clock_set(wall)
+                self._settle(task)
+
+    def started(self, task: str, run: int, pid: int) -> None:
+        """A run was forked."""
+        found = self._runs.find(run)
+        if found and found[1].pid is None:
+            found[1].pid, why = pid, found[1].want
+            fields = {"task": task, "run": run, "by": why.by, "due": why.due, "pid": pid}
+            self._news.append(Note("task.started", None, fields))
+
+    def ended(
+        self,
+        task: str,
+        run: int,
+        outcome: str,
+        *,
+        code: int | None = None,
+        signal: int | None = None,
+        seconds: float | None = None,
+        lines: Iterable[str] = (),
+        error: str | None = None,
+    ) -> None:
+        """A run is over, or could not be forked (``error``); outcomes are in `run`."""
+        if (found := self._runs.find(run)) is None:
+            return
+        its, its_run = found
+        assert its.name == task
+        self._runs.over(run)
+        how = Ended(outcome, End(code, signal, error), seconds, tuple(lines)).judged(its_run)
+        self._ledger.write(how.row(its_run))
+        its.ended(its_run, how, self._moments.wall)
+        self._settle(its)
+
+    def saved(self, token: int) -> None:
+        """All rows of a `Save` are on the disk."""
+        self._ledger.saved(token)
+        self._orders.saved(token, self._moments.wall)
+
+    def unsaved(self, token: int, why: str) -> None:
+        """None of them is; or a question to the history has no answer."""
+        self._questions.failed(token, why)
+        self._ledger.unsaved(token, why, self._moments.now)
+        self._orders.unsaved(token, why)
+
+    def answered(self, token: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """What the history holds."""
+        self._questions.answered(token, rows)
+
+    # -- commands --------------------------------------------------------------
+
+    def pause(
+        self,
+        request: Hashable,
+        names: Iterable[str],
+        *,
+        all: bool = False,
+        seconds: float | None = None,
+        reason: str | None = None,
+        by: str | None = None,
+    ) -> None:
+        """Pause some tasks, or all; for so long, or until they are resumed."""
+        self._orders.take(Pausing(request, tuple(names), all, seconds, reason, by))
+
+    def resume(
+        self, request: Hashable, names: Iterable[str], *, all: bool = False, by: str | None = None
+    ) -> None:
+        """End the pause or the error of some tasks, or of all."""
+        self._orders.take(Resuming(request, tuple(names), all, by))
+
+    def run(self, request: Hashable, name: str, by: str | None = None) -> None:
+        """Run a task now, in whatever state it is."""
+        self._orders.take(Running(request, name, by))
+
+    def history(self, request: Hashable, name: str, limit: int = 20) -> None:
+        """The last runs of a task, also of one that was removed."""
+        self._questions.ask(request, name, limit, self._moments.now)
+
+    def configure(self, settings: Mapping[str, TaskSettings]) -> None:
+        """The configuration was read again."""
+        wall = self._moments.wall
+        for name in [name for name in self.tasks if name not in settings]:
+            self._moments.set(name, None)
+            self._forget(name, self.tasks.pop(name).row())
+        for name, its in settings.items():
+            if name in self.tasks:
+                self.tasks[name].configured(its, self._schedule(its), wall)
+            else:
+                self.tasks[name] = recall(its, self._schedule(its), None, wall)
+                self._runs.take_over(self.tasks[name])
+            self._settle(self.tasks[name])
+
+    def stop(self) -> None:
+        """Nothing begins any more.  What goes on is ended by whoever stops everything."""
+        self.stopping = self._orders.stopping = True
+        for task in self.tasks.values():
+            task.drop_waiting("the master is stopping")
+            self._settle(task)
+
+    # -- the plan --------------------------------------------------------------
+
+    def plan(self, now: float) -> Plan:
+        """What to do now.  A row stands before what would be done twice if it were lost."""
+        self._moments.now = now
+        stops = [] if self.stopping else [*self._runs.late(now)]
+        while not self.stopping and (names := self._moments.due()):
+            for name in names:
+                self._came(self.tasks[name])
+        orders = [*self._orders.plan(now, self._moments.wall)]
+        saves = [*self._ledger.plan(now)]
+        news, self._news = self._news, []
+        others = [*self._questions.plan(now), *self._orders.replies()]
+        return [*news, *orders, *saves, *self._runs.starts(), *stops, *others]
+
+    def _came(self, task: Task) -> None:
+        """Its moment has, if the clock agrees."""
+        moment = task.moment()
+        if moment is not None and moment <= self._moments.wall:
+            task.came(self._moments.wall)
+        self._settle(task)
+
+    def _settle(self, task: Task) -> None:
+        """After anything that happened to a task: tell, begin what waits, write, wait for what is next."""
+        self._news += task.news
+        task.news.clear()
+        if self.tasks.get(task.name) is not task:
+            return
+        if task.waiting and task.run is None and not self.stopping:
+            run = self._runs.begin(task, task.waiting, self._moments.now, self._moments.wall)
+            self._ledger.write(run.row())
+        row = task.row()
+        if row != self._rows.get(task.name) and not self._orders.covers(task.name):
+            self._rows[task.name] = row
+            self._ledger.write(row)
+        self._moments.set(task.name, task.moment())
+
+    def _begin_by_hand(self, task: Task, by: str) -> int:
+        number = self._runs.number()
+        task.run_by_hand(Want(by, hand=True, run=number))
+        self._settle(task)
+        return number
+
+    def _let_go(self, name: str, row: TaskRow | None) -> None:
+        """An order is done with a task; ``row`` is what is stored of it, where that is known."""
+        self._rows.pop(name, None)
+        if row is not None:
+            self._rows[name] = row
+        if name in self.tasks:
+            self._settle(self.tasks[name])
+
+    # -- who there is ----------------------------------------------------------
+
+    def _restore(self, settings: Mapping[str, TaskSettings], stored: Mapping[str, Stored]) -> None:
+        wall = self._moments.wall
+        self._rows = {name: one.task for name, one in stored.items()}
+        for row in cut_short(stored.values()):
+            self._ledger.write(row)
+            self._news.append(lost(row))
+        for name in stored.keys() - settings.keys():
+            self._forget(name, stored[name].task)
+        for name, its in settings.items():
+            self.tasks[name] = recall(its, self._schedule(its), stored.get(name), wall)
+            self._settle(self.tasks[name])
+
+    def _forget(self, name: str, row: TaskRow) -> None:
+        self._rows.pop(name, None)
+        if row["state"] != REMOVED:
+            self._ledger.write(removed(row, self._moments.wall))

@@ -1,0 +1,189 @@
+"""The state file: what is kept of tasks, in SQLite.
+
+Knows rows and transactions; knows no task and no clock: what a row means is
+decided elsewhere.  `load` is for the start, `Store` for the one process that
+writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any
+
+from supervisor.errors import StartError
+from supervisor.store import place, schema, words
+from supervisor.store.connection import connected, transaction
+from supervisor.stored import Row, RunRow, Stored, TaskRow
+
+KEPT_RUNS = 1000  # of each task
+KEPT_SECONDS = 30 * 86400.0  # the history of a task that was removed
+
+_LAST_RUNS = (
+    "SELECT runs.* FROM tasks JOIN runs"
+    " ON runs.run = (SELECT max(run) FROM runs AS own WHERE own.task = tasks.task)"
+)
+_HISTORY = "SELECT * FROM runs WHERE task = ? ORDER BY run DESC LIMIT ?"
+_PRUNE = (
+    "DELETE FROM runs WHERE task = :task AND run <="
+    " (SELECT run FROM runs WHERE task = :task ORDER BY run DESC LIMIT 1 OFFSET :kept)"
+)
+_OLD = "WHERE task IN (SELECT task FROM tasks WHERE state = 'removed' AND changed_at < ?)"
+
+
+class Store:
+    """The open file.  Errors are sqlite3.Error, OSError or StartError; `words.explained` has words for them.
+
+    After an error nothing of the transaction is there, and the next call tries anew.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._identity: place.Identity | None = None
+        self._connection: sqlite3.Connection | None = None
+        self._open()
+
+    # -- writing ---------------------------------------------------------------
+
+    def apply(self, rows: Iterable[Row], now: float) -> None:
+        """Have all these rows, or none.  ``now``: seconds since the epoch, for what is old enough to go."""
+        with self._ready() as connection:
+            _write(connection, list(rows), now)
+
+    # -- reading ---------------------------------------------------------------
+
+    def tasks(self) -> list[TaskRow]:
+        """The row of each task, removed ones too."""
+        with self._ready() as connection:
+            return list(_rows(connection.execute("SELECT * FROM tasks ORDER BY task")))
+
+    def last_runs(self) -> list[RunRow]:
+        """The row of the last run of each task that had one."""
+        with self._ready() as connection:
+            return list(_rows(connection.execute(_LAST_RUNS)))
+
+    def history(self, task: str, limit: int) -> list[RunRow]:
+        """Its last runs, the newest first."""
+        with self._ready() as connection:
+            return list(_rows(connection.execute(_HISTORY, (task, limit))))
+
+    def next_run(self) -> int:
+        """A number that no run has, nor had before it was pruned."""
+        with self._ready() as connection:
+            found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'runs'").fetchone()
+            return int(found[0]) + 1 if found else 1
+
+    def check(self) -> None:
+        """Read every page; sqlite3.DatabaseError if one is damaged."""
+        with self._ready() as connection:
+            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+    # -- the file --------------------------------------------------------------
+
+    @contextmanager
+    def _ready(self) -> Iterator[sqlite3.Connection]:
+        """The connection; what went wrong with it is found out by opening the file anew, the next time."""
+        connection = self._there()
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            if not str(error).startswith(("database or disk is full", "database is locked")):
+                self.close()
+            raise
+
+    def _there(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._open()
+        elif (found := place.identity(self.path)) != self._identity:
+            self._restore(found)
+        assert self._connection is not None
+        return self._connection
+
+    def _restore(self, found: place.Identity | None) -> None:
+        """The file was removed: what it held can still be read, and is put back as it was."""
+        if found is not None:
+            advice = "restart the master to use that one, or move it away to keep what this master knows"
+            raise StartError(
+                f"state file {self.path}: it was replaced by another file while in use; {advice}"
+            )
+        new = f"{self.path}-new"
+        with suppress(FileNotFoundError):
+            os.unlink(new)
+        place.prepare(new)
+        assert self._connection is not None
+        self._connection.execute("VACUUM INTO ?", (new,))
+        place.put(new, self.path)
+        self.close()
+        self._open()
+
+    def _open(self) -> None:
+        place.prepare(self.path)
+        self._identity = place.identity(self.path)
+        self._connection = connected(self.path)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            with suppress(sqlite3.Error):  # the last of its work is for tidiness: the WAL is kept as it is
+                connection.close()
+
+
+def load(path: str) -> dict[str, Stored]:
+    """What is known of each task, in a file that is made if there is none.
+
+    Raises:
+        StartError: it cannot be used; says why and what to do.
+    """
+    try:
+        with closing(Store(path)) as store:
+            store.check()
+            return _stored(store)
+    except (sqlite3.Error, OSError) as error:
+        raise StartError(words.explained(path, error)) from error
+
+
+def _stored(store: Store) -> dict[str, Stored]:
+    runs, next_run = {run["task"]: run for run in store.last_runs()}, store.next_run()
+    return {row["task"]: Stored(row, runs.get(row["task"]), next_run) for row in store.tasks()}
+
+
+# -- rows ----------------------------------------------------------------------
+
+
+def _write(connection: sqlite3.Connection, rows: list[Row], now: float) -> None:
+    with transaction(connection):
+        for row in rows:
+            _upsert(connection, dict(row))
+        tasks = dict.fromkeys(row["task"] for row in rows if "run" in row)
+        connection.executemany(_PRUNE, [{"task": task, "kept": KEPT_RUNS} for task in tasks])
+        for table in ("runs", "tasks"):
+            connection.execute(f"DELETE FROM {table} {_OLD}", (now - KEPT_SECONDS,))  # noqa: S608  # two constants
+
+
+def _upsert(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
+    table, key, columns = ("runs", "run", schema.RUN) if "run" in row else ("tasks", "task", schema.TASK)
+    if set(row) != set(columns):
+        raise ValueError(f"a row of {table} has other columns: {', '.join(row)}")
+    connection.execute(schema.upsert(table, key, columns), [_value(row[column]) for column in columns])
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return json.dumps(value)
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()  # half a surrogate pair has no place in UTF-8
+    return value
+
+
+def _rows(found: Iterable[sqlite3.Row]) -> Iterator[Any]:
+    for row in found:
+        values = dict(row)
+        if "lines" in values:
+            values["lines"] = json.loads(values["lines"] or "[]")
+        yield values

@@ -1,0 +1,52 @@
+"""One master for one state file: a lock beside it.  flock(2)
+
+The lock is on a file of its own: SQLite locks the state file itself, and on a
+network file system both kinds of locks are one.  It lasts as long as the
+descriptor is open, here or after an execve(2), in which case it must be inheritable;
+children close it, as they close all that is the master's.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from supervisor.errors import StartError
+from supervisor.unix.files import make_folder
+
+
+def make_folder_of(path: str) -> None:
+    """Have the folder of the state file ``path``, 0700 if it is not there; StartError.
+
+    Of a new user, ~/.local/state is not there yet either: hence a tree.
+    """
+    folder = os.path.dirname(path)
+    try:
+        os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StartError(f"cannot make the folder {folder}: {error.strerror}; give another one") from error
+    make_folder(folder)
+
+
+def hold(path: str) -> int:
+    """The descriptor that keeps the state file ``path`` for this master; StartError if another one has it."""
+    make_folder_of(path)
+    lock = f"{path}-lock"
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        fd = os.open(lock, flags, 0o600)
+    except OSError as error:
+        raise StartError(
+            f"cannot open {lock}: {error.strerror}; give another folder (master.state_dir)"
+        ) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise StartError(
+            f"another master uses the state file {path}: stop it first, or give this one another master.name"
+        ) from error
+    except OSError as error:
+        os.close(fd)
+        raise StartError(f"cannot lock {lock}: {error.strerror}") from error
+    return fd
