@@ -82,11 +82,15 @@ def test_without_a_pidfd_a_worker_that_died_before_is_found(
     handler = signal.getsignal(signal.SIGCHLD)
     box.ready("def run(worker): os._exit(7)\n", ready="auto")
     box.templates.request(KEY, 2, 0, None, None)
-    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    while not (answers := box.templates.answers()):
+        box.loop.poll(box.loop.now() + 1.0)
+    ((_, pid),) = answers
+    assert isinstance(pid, int), pid
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     monkeypatch.setattr(process, "open_pidfd", lambda _: None)
     box.loop.listen([signal.SIGCHLD])
     try:
-        box.learn()
+        assert box.children.adopt(2, pid)
         assert [one.key for one in box.loop.poll(0.0) if one.kind == "signal"] == [signal.SIGCHLD]
     finally:
         signal.set_wakeup_fd(-1)
