@@ -31,7 +31,7 @@ class Receiver:
     def __init__(self, path: str, owner: int | None = None) -> None:
         """Only ``owner``, a uid, may write to it by its path; as a rule that is our own user."""
         self.path = path
-        _clear(path)
+        _clear(path, owner)
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self.socket.setblocking(False)
@@ -78,13 +78,16 @@ class Receiver:
             os.unlink(self.path)
 
 
-def _clear(path: str) -> None:
-    """Remove a stale socket; the caller holds the control socket beside it, so nobody serves it."""
+def _clear(path: str, owner: int | None) -> None:
+    """Remove a stale socket; the caller holds the control socket beside it, so nobody serves it.
+
+    One that a killed master had given to ``owner`` is ours as well.
+    """
     try:
         found = os.lstat(path)
     except FileNotFoundError:
         return
-    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (0, os.geteuid()):
+    if not stat.S_ISSOCK(found.st_mode) or found.st_uid not in (0, os.geteuid(), owner):
         raise StartError(
             f"{path} is in the way, and is no socket of ours: move it away, or set another [master] socket"
         )

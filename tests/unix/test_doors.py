@@ -31,3 +31,14 @@ def test_all_users_get_their_sockets_or_none_does(tmp_path: Path) -> None:
     doors.remove()
     doors.control.socket.close()
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a socket to others")
+def test_the_socket_of_a_user_that_a_killed_master_left_is_replaced(tmp_path: Path) -> None:
+    """It belongs to that user, and is ours all the same."""
+    path = str(tmp_path / "notify.65534")
+    left = Receiver(path, owner=65534)
+    left.socket.close()  # as kill -9 does: the file stays
+    again = Receiver(path, owner=65534)
+    assert os.stat(path).st_uid == 65534
+    again.close()
