@@ -29,6 +29,11 @@ def template_name(pool: str, generation: int) -> str:
     return f"@{pool}:{generation}"
 
 
+def templated(name: str) -> str:
+    """The pool of the configuration that the template of this name is for."""
+    return name[1:].rpartition(":")[0]
+
+
 def output(patience: Seconds) -> PoolSettings:
     """It outlives the master by ``patience``: workers that finish then are still heard."""
     return PoolSettings(OUTPUT, target=_target("output"), ready="notify", stop_timeout=patience)

@@ -183,7 +183,7 @@ class Births:
 
     def _template(self, worker: Worker) -> Job:
         settings = self._editions.of(worker.generation)
-        name = worker.pool[1:].rpartition(":")[0]
+        name = inner.templated(worker.pool)
         channel = self.templates.connect(worker.pool)
         birth = self._birth(worker, name)
         voice, pool = self._voice.announcer.for_children(), settings.pools[name]
