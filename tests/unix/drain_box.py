@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor.settings import Output
 from supervisor.unix.drains import Drains, Last, Lost, Sink
 from supervisor.unix.loop import Loop
 
@@ -114,3 +116,16 @@ def box() -> Iterator[Box]:
     yield box
     box.close()
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> Output:
+    return Output(str(tmp_path / "out.log"))
+
+
+def read(sink: Output) -> bytes:
+    return Path(sink.file).read_bytes()
+
+
+def fds() -> int:
+    return len(os.listdir("/proc/self/fd"))

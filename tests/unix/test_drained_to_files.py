@@ -7,26 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-from drain_box import SECONDS, Box, box
+from drain_box import SECONDS, Box, box, fds, read, sink
 
 from supervisor.settings import Bytes, Output
 from supervisor.unix.drains import Lost
 
-__all__ = ["box"]
-
-
-@pytest.fixture
-def sink(tmp_path: Path) -> Output:
-    return Output(str(tmp_path / "out.log"))
-
-
-def fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
-def read(sink: Output) -> bytes:
-    return Path(sink.file).read_bytes()
+__all__ = ["box", "sink"]
 
 
 MIXED = """

@@ -13,21 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from drain_box import SECONDS, Box, box
+from drain_box import SECONDS, Box, box, sink
 
 from supervisor.settings import Output
 from supervisor.unix.drains import TERMINAL, Terminal, sink_of
 
-__all__ = ["box"]
-
-
-@pytest.fixture
-def sink(tmp_path: Path) -> Output:
-    return Output(str(tmp_path / "out.log"))
-
-
-def read(sink: Output) -> bytes:
-    return Path(sink.file).read_bytes()
+__all__ = ["box", "sink"]
 
 
 @pytest.fixture

@@ -11,24 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from drain_box import SCRIPT, SECONDS, Box, box
+from drain_box import SCRIPT, SECONDS, Box, box, fds, read, sink
 
 from supervisor.settings import Output
 
-__all__ = ["box"]
-
-
-@pytest.fixture
-def sink(tmp_path: Path) -> Output:
-    return Output(str(tmp_path / "out.log"))
-
-
-def read(sink: Output) -> bytes:
-    return Path(sink.file).read_bytes()
-
-
-def fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
+__all__ = ["box", "sink"]
 
 
 def test_what_is_written_while_there_is_no_drainer_is_there_with_the_next(box: Box, sink: Output) -> None:

@@ -12,26 +12,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from drain_box import SECONDS, Box, box
+from drain_box import SECONDS, Box, box, fds, read, sink
 
 from supervisor.inner.lines import LAST_LINES
 from supervisor.settings import Output
 from supervisor.unix.drains import Lost
 
-__all__ = ["box"]
-
-
-@pytest.fixture
-def sink(tmp_path: Path) -> Output:
-    return Output(str(tmp_path / "out.log"))
-
-
-def read(sink: Output) -> bytes:
-    return Path(sink.file).read_bytes()
-
-
-def fds() -> int:
-    return len(os.listdir("/proc/self/fd"))
+__all__ = ["box", "sink"]
 
 
 def test_lines_reach_the_file_and_the_last_ones_are_told(box: Box, sink: Output) -> None:
