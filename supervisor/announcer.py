@@ -40,8 +40,9 @@ class Announcer:
         """Say one thing.  Never blocks, never raises for want of a listener."""
         said = log.make(event, level, wall=time.time(), **fields)
         if log.passes(said, self._least):
-            # On a terminal a worker's last lines stand above already.
-            shown = said | {"output": None} if self._on_terminal and "output" in said else said
+            # What a task's run printed stands above already; so do a worker's last lines on a terminal.
+            above = self._format != "json" and (self._on_terminal or "task" in said)
+            shown = said | {"output": None} if above and "output" in said else said
             self._output.write(log.render(shown, self._format, self._colour))
             self._follow()
         self.publish(said)

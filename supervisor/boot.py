@@ -1,10 +1,11 @@
 """From checked settings to a running master, and from its last turn to the exit status.
 
 `start` is called in the front process, which has read the configuration with
-heavy libraries.  It replaces itself (same pid) by a lean interpreter that gets
-the settings through a memory file: the master then holds, and every fork
-copies, only what it needs.  Signals are blocked across the exec, so one that
-comes early is pending until the loop can hear it.
+heavy libraries.  It reads what is remembered of tasks and replaces itself (same
+pid) by a lean interpreter that gets the settings through a memory file: the
+master then holds, and every fork copies, only what it needs.  Signals are
+blocked across the exec, so one that comes early is pending until the loop can
+hear it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ import pickle
 import resource
 import signal
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from supervisor.errors import ConfigError, StartError, SupervisorError
 from supervisor.exits import Exit
 from supervisor.settings import Settings
+from supervisor.stored import Stored
 from supervisor.unix.files import open_standard
+from supervisor.unix.held import Held, hold
 from supervisor.unix.loop import Loop
 from supervisor.unix.signals import block_signals, set_mask
 
@@ -58,15 +63,26 @@ MEANINGLESS = tuple(sorted(signal.valid_signals() - {*TO_MASTER, *CRASHES, *SILE
 MASTERS_OWN = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES")
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What is remembered of tasks: read by the front process, since SQLite is heavy and a disk may block."""
+
+    stored: Mapping[str, Stored] = field(default_factory=dict)
+    lock: int | None = None  # the descriptor that keeps the state file for this master
+    problem: str | None = None  # why the state file cannot be used
+
+
 def start(settings: Settings) -> NoReturn:
-    """Become the master; from here on no signal is lost."""
-    block_signals()
+    """Become the master; from the `block_signals` here on no signal is lost."""
     open_standard()  # before the memory file: else that may become fd 0, and be closed when it is read
+    memory = remember(settings)
+    block_signals()
     with contextlib.suppress(OSError):  # the master will say why
         os.chdir(settings.master.working_dir)  # from a folder that is gone, Python 3.13.0 cannot import
-    fd = pack(settings)
-    os.set_inheritable(fd, True)
-    command = argv(fd)
+    fds = pack(settings, memory)
+    for fd in fds:
+        os.set_inheritable(fd, True)
+    command = argv(fds[0])
     try:
         os.execv(command[0], command)
     except OSError as error:
@@ -76,13 +92,29 @@ def start(settings: Settings) -> NoReturn:
         ) from error
 
 
-def pack(settings: Settings) -> int:
-    """A memory file that holds the settings."""
+def remember(settings: Settings) -> Memory:
+    """Take the state file, where there are tasks.
+
+    That it cannot be used is for the master to say, once it is sure that no other one is running.
+    """
+    if not settings.tasks:
+        return Memory()
+    from supervisor.store import load
+
+    try:
+        lock = hold(settings.master.state_file)
+        return Memory(load(settings.master.state_file), lock)
+    except StartError as error:
+        return Memory(problem=str(error))
+
+
+def pack(settings: Settings, memory: Memory) -> tuple[int, ...]:
+    """The descriptors that the master is to have; the first is a memory file with its settings."""
     fd = os.memfd_create("supervisor-settings")
     with open(fd, "wb", closefd=False) as file:
-        pickle.dump(settings, file)
+        pickle.dump((settings, memory), file)
     os.lseek(fd, 0, os.SEEK_SET)
-    return fd
+    return (fd,) if memory.lock is None else (fd, memory.lock)
 
 
 def argv(fd: int) -> list[str]:
@@ -98,9 +130,9 @@ def main(fd: int) -> NoReturn:
     block_signals()
     open_standard()
     with open(fd, "rb") as file:
-        settings = pickle.load(file)  # noqa: S301  # written by `pack`, in this very process
+        settings, memory = pickle.load(file)  # noqa: S301  # written by `pack`, in this very process
     try:
-        status = run(settings)
+        status = run(settings, memory)
     except SupervisorError as error:
         _complain(str(error))
         status = error.status
@@ -110,18 +142,20 @@ def main(fd: int) -> NoReturn:
     os._exit(status)  # a hook that hangs must not hold up the end
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, memory: Memory) -> int:
     """Set up, live, clean up; return the exit status."""
     from supervisor.master import Master
     from supervisor.unix.doors import open_doors
     from supervisor.unix.prctl import become_subreaper
 
     environ = _settle(settings)
-    doors = open_doors(settings, environ, _complain)
+    doors = open_doors(settings, environ, _complain, Held(memory.lock))
     try:
+        if memory.problem is not None:
+            raise StartError(memory.problem)
         nofile = _raise_nofile()
         loop = Loop()
-        master = Master(settings, doors, loop, environ, nofile)
+        master = Master(settings, doors, loop, environ, nofile, stored=memory.stored)
         if not become_subreaper():
             master.tell(
                 "master.warning", "warning", reason="cannot adopt orphans: helpers may outlive a stop"

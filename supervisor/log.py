@@ -113,7 +113,7 @@ def _details(event: Event) -> list[str]:
     """The indented lines below the message: the summary of a stop, stacks, what a worker wrote last."""
     if event.get("event") == "stop.report":
         return [f"    {_escaped(line)}" for line in _summary(event)]
-    if output := event.get("output"):
+    if output := event.get("lines") or event.get("output"):
         return [f"    | {_escaped(str(line))}" for line in output]
     blocks = [str(event[name]).rstrip() for name in _BLOCKS if event.get(name)]
     return [f"    {_escaped(line.expandtabs())}" for block in blocks for line in block.split("\n")]

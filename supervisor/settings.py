@@ -74,6 +74,11 @@ class MasterSettings:
     log_format: LogFormat = "auto"
     log_file: str | None = None
 
+    @property
+    def state_file(self) -> str:
+        """Where tasks are remembered."""
+        return f"{self.state_dir}/{self.name}.sqlite"
+
 
 @dataclass(frozen=True)
 class PoolSettings:

@@ -24,6 +24,7 @@ SHOWN = {
     State.STOPPING: "stopping",
     State.KILLED: "stopping",
 }
+TIMES = frozenset({"since", "until", "paused_until", "next_run", "started_at", "due"})
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def snapshot(life: Life, beside: Beside, now: float) -> dict[str, Any]:
         "stop_deadline": None if stop is None else iso(time.time() + stop.deadline - now),
         "last_reload": beside.last_reload(),
         "pools": {pool.name: _pool(pool, now, beside) for pool in _pools(life)},
-        "tasks": {},
+        "tasks": dated(life.tasks.list()),
     }
 
 
@@ -126,6 +127,16 @@ def _worker(worker: Worker, now: float, beside: Beside) -> dict[str, Any]:
         "memory": used[0] if used and used[0] else None,  # a zombie has none
         "cpu": round(100 * used[1] / uptime, 1) if used and uptime > 0 else None,
     }
+
+
+def dated(found: Any) -> Any:
+    """The same with its wall times as people and programs read them."""
+    match found:
+        case dict():
+            return {k: iso(v) if k in TIMES and v is not None else dated(v) for k, v in found.items()}
+        case list():
+            return [dated(one) for one in found]
+    return found
 
 
 def iso(wall: float) -> str:

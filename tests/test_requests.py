@@ -23,17 +23,13 @@ def test_a_reload_is_answered_with_its_number_which_its_events_will_carry() -> N
         asked.append((reason, now, by))
         return 3
 
-    assert requests(SimpleNamespace(stop=None, renew=renew)).answer("reload", {}) == {"reload": 3}
+    assert requests(SimpleNamespace(stop=None, renew=renew)).answer("reload", {}, 0) == {"reload": 3}
     assert asked == [("SIGHUP", 5.0, "command")]
 
 
 def test_nothing_is_reloaded_while_it_stops() -> None:
     with pytest.raises(Refusal, match="stopping already") as refused:
-        requests(SimpleNamespace(stop=object())).answer("reload", {})
+        requests(SimpleNamespace(stop=object())).answer("reload", {}, 0)
     assert refused.value.code == REFUSED
 
 
-def test_tasks_are_not_built_yet_and_say_so() -> None:
-    """Their commands are understood; a master has none to give."""
-    with pytest.raises(Refusal, match="not built yet"):
-        requests(SimpleNamespace(stop=None)).answer("tasks.list", {})

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from supervisor.check import programs
 from supervisor.child.standing import variables
 from supervisor.config.problems import KeyPath, Problem, line
+from supervisor.decide.task_runs import as_pool
 from supervisor.settings import Account, Hooks, PoolSettings, Settings
 
 __all__ = ["check"]
@@ -71,8 +72,8 @@ def check(settings: Settings) -> list[str]:
     """All that is wrong, a line each, as `ConfigError` has them."""
     seconds = min(LONGEST, max((p.start_timeout for p in settings.pools.values()), default=WITHOUT_POOLS))
     problems = [p for place in _places(settings) for p in _problems(place, settings, seconds)]
-    for pool in settings.pools.values():
-        problems += programs.problems(settings, pool, _environment(settings, pool))
+    for path, pool in _pools(settings):
+        problems += programs.problems(settings, pool, path, _environment(settings, pool))
     return [line(settings.file, problem) for problem in dict.fromkeys(problems)]
 
 
@@ -80,10 +81,9 @@ def _places(settings: Settings) -> Iterator[Place]:
     hooks = list(_hooks(settings.hooks, ("hooks",)))
     master, key = settings.master.working_dir, ("master", "working_dir")
     yield Place(master, key, os.environ, tuple(w for w in hooks if "on_worker_" not in str(w.path[1])))
-    for pool in settings.pools.values():
+    for path, pool in _pools(settings):
         if pool.target is None:  # a command imports nothing of ours
             continue
-        path = ("pools", pool.name)
         wanted = [
             Wanted((*path, "target"), pool.target, "target"),
             *_hooks(pool.hooks, (*path, "hooks")),
@@ -92,6 +92,13 @@ def _places(settings: Settings) -> Iterator[Place]:
         folder, at = (pool.working_dir, (*path, "working_dir")) if pool.working_dir else (master, key)
         account = settings.accounts.get(pool.name) if os.geteuid() == 0 else None
         yield Place(folder, at, _environment(settings, pool), tuple(wanted), account)
+
+
+def _pools(settings: Settings) -> Iterator[tuple[KeyPath, PoolSettings]]:
+    """All that runs code of users, by where it is written: a run of a task is a pool of one worker."""
+    yield from ((("pools", name), pool) for name, pool in settings.pools.items())
+    for name, task in settings.tasks.items():
+        yield ("tasks", name), as_pool(task, settings.master.stop_timeout)
 
 
 def _hooks(hooks: Hooks, path: KeyPath) -> Iterator[Wanted]:

@@ -12,15 +12,16 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 
 from supervisor.child.command import candidates
-from supervisor.config.problems import Problem, meant, shown
+from supervisor.config.problems import KeyPath, Problem, meant, shown
 from supervisor.settings import Account, PoolSettings, Settings
 
 MOST_NAMES = 20_000  # of all folders in PATH; a slip is looked for among them
 
 
-def problems(settings: Settings, pool: PoolSettings, environ: Mapping[str, str]) -> Iterator[Problem]:
+def problems(
+    settings: Settings, pool: PoolSettings, path: KeyPath, environ: Mapping[str, str]
+) -> Iterator[Problem]:
     """Of the program of one pool, and of the folder that its user must enter first."""
-    path = ("pools", pool.name)
     folder = pool.working_dir or settings.master.working_dir
     at = (*path, "working_dir") if pool.working_dir else ("master", "working_dir")
     account = settings.accounts.get(pool.name)

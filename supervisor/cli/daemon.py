@@ -103,11 +103,11 @@ def _spoken(line: str) -> str:
 def _started(settings: Settings, path: str, log: int) -> subprocess.Popen[bytes]:
     from supervisor import boot
 
-    packed = boot.pack(settings)
+    packed = boot.pack(settings, boot.remember(settings))
     try:
         return subprocess.Popen(
-            boot.argv(packed),
-            pass_fds=[packed],
+            boot.argv(packed[0]),
+            pass_fds=packed,
             start_new_session=True,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -115,7 +115,8 @@ def _started(settings: Settings, path: str, log: int) -> subprocess.Popen[bytes]
             env={**os.environ, "NOTIFY_SOCKET": path},
         )
     finally:
-        os.close(packed)
+        for fd in packed:
+            os.close(fd)
 
 
 def _failed(child: subprocess.Popen[bytes], outcome: int, log: _Log) -> int:

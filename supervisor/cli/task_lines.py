@@ -6,6 +6,7 @@ left out, never an error.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -81,6 +82,25 @@ def _notes(task: Object, now: datetime) -> Iterator[str]:
 
 def _because(reason: object) -> str:
     return f": {reason}" if reason else ""
+
+
+# -- in the tree of `status` ---------------------------------------------------
+
+
+def summary(tasks: Object) -> str:
+    """``12 tasks: 10 running, 1 paused, 1 errored``."""
+    counts = Counter(str(task.get("state", "?")) for task in tasks.values())
+    found = ", ".join(f"{count} {state}" for state, count in counts.items())
+    return f"{len(tasks)} task{'s' * (len(tasks) != 1)}: {found}; see 'tasks list'"
+
+
+def notable(tasks: Object) -> Iterator[str]:
+    """Those that run now, and those that do not run by themselves."""
+    for name, task in tasks.items():
+        if isinstance(task.get("running"), dict):
+            yield f"{words.plain(name)}: runs now (run {task['running'].get('run', '?')})"
+        if task.get("state") in {"paused", "errored"}:
+            yield f"{words.plain(name)}: {task['state']}{_because(words.plain(task.get('reason') or ''))}"
 
 
 # -- runs ----------------------------------------------------------------------

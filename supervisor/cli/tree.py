@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli import words
+from supervisor.cli import task_lines, words
 
 Object = dict[str, Any]
 
@@ -48,6 +48,9 @@ def _lines(status: Object) -> Iterator[str]:
         for worker in workers:
             yield f"    {_worker(worker, columns, _age(worker, pool) if mixed else '')}"
             yield from (f"      {words.plain(note)}" for note in _notes(worker))
+    if tasks := status.get("tasks"):
+        yield f"  {task_lines.summary(tasks)}"
+        yield from (f"    {line}" for line in task_lines.notable(tasks))
 
 
 def _master(status: Object) -> str:

@@ -2,7 +2,8 @@
 
 Started by the master as the command of an inner pool; `supervisor.inner.reading`
 is the master's half.  Reads the file, tries the master's own hooks in a child,
-writes one answer into the memory file and leaves.  Changes nothing else.
+reads what is remembered of tasks where the master had none, writes one answer
+into the memory file and leaves.  Changes nothing else.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from typing import NoReturn
 from supervisor.check import check
 from supervisor.config import read, warnings
 from supervisor.config.problems import clean
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, StartError
 from supervisor.inner.reading import DESCRIPTOR
 from supervisor.settings import Settings
+from supervisor.store import load
+from supervisor.stored import Stored
 
-Answer = tuple[str, Settings, list[str]] | tuple[str, list[str]]
+Answer = tuple[str, Settings, dict[str, Stored], list[str]] | tuple[str, list[str]]
 
 
 def main(path: str, file: str, fd: int = DESCRIPTOR) -> NoReturn:
@@ -40,15 +43,17 @@ def _leave(number: int, _frame: FrameType | None) -> NoReturn:
 
 def _contained(path: str, file: str, fd: int) -> Answer:
     try:
-        return answer(path, file, _environ(fd))
+        return answer(path, file, *_asked(fd))
     except ConfigError as error:
         return "errors", error.problems
+    except StartError as error:
+        return "errors", [str(error)]
     except Exception as error:  # a bug here must not read as a file without mistakes
         return "errors", [f"{file}: internal error, please report it: {type(error).__name__}: {error}"]
 
 
-def answer(path: str, file: str, environ: Mapping[str, str]) -> Answer:
-    """The settings with their warnings, or all mistakes."""
+def answer(path: str, file: str, environ: Mapping[str, str], state_file: str | None = None) -> Answer:
+    """The settings with what is remembered of their tasks and with their warnings, or all mistakes."""
     try:
         settings = replace(read(path, environ), file=file)
     except ConfigError as error:
@@ -56,7 +61,8 @@ def answer(path: str, file: str, environ: Mapping[str, str]) -> Answer:
     # The master imports the modules of its hooks itself: they must not be the end of it.
     if problems := check(replace(settings, pools={})):
         raise ConfigError(problems)
-    return "settings", settings, warnings(settings)
+    stored = load(state_file) if state_file is not None and settings.tasks else {}
+    return "settings", settings, stored, warnings(settings)
 
 
 def _renamed(line: str, path: str, file: str) -> str:
@@ -65,9 +71,10 @@ def _renamed(line: str, path: str, file: str) -> str:
     return line if rest == line else clean(file) + rest
 
 
-def _environ(fd: int) -> dict[str, str]:
+def _asked(fd: int) -> tuple[dict[str, str], str | None]:
     with open(fd, "rb", closefd=False) as asked:
-        return dict(pickle.load(asked))  # noqa: S301  # written by the master that started us
+        environ, state_file = pickle.load(asked)  # noqa: S301  # written by the master that started us
+    return environ, state_file
 
 
 def _write(fd: int, found: Answer) -> None:

@@ -10,15 +10,16 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from supervisor import calendar
 from supervisor.config import units
 from supervisor.config.problems import KeyPath, Problem, meant, shown
-from supervisor.settings import Hooks, MasterSettings, PoolSettings, SocketSettings
+from supervisor.settings import Hooks, MasterSettings, PoolSettings, SocketSettings, TaskSettings
 from supervisor.unix.addresses import Address, parse
 
 MOST_WORKERS = 10_000
 NONZERO = {
     "stop_timeout", "hook_timeout", "start_timeout", "within", "watchdog", "every", "timeout",
-    "initial", "max", "reset_after", "max_memory", "max_age", "max_size",
+    "initial", "max", "reset_after", "max_memory", "max_age", "max_size", "retry_after",
 }  # fmt: skip
 RANGES = {
     "workers": (0, MOST_WORKERS),
@@ -104,6 +105,26 @@ def of_one_kind(table: Mapping[str, Any], pool: PoolSettings, path: KeyPath) -> 
         for key in ("hooks", "options"):
             if table.get(key):
                 yield Problem((*path, key), f"is for a 'target': a command knows nothing of {key}")
+
+
+def task(table: Mapping[str, Any], read: TaskSettings, path: KeyPath) -> Iterator[Problem]:
+    """When it is due, and what belongs to one kind of it."""
+    if read.timezone is not None and wrong_zone(read.timezone):
+        yield Problem((*path, "timezone"), wrong_zone(read.timezone) or "")
+    elif read.schedule is not None and (wrong := calendar.problem(read.schedule, read.timezone)):
+        yield Problem((*path, "schedule"), wrong)
+    if "timezone" in table and "every" in table:
+        yield Problem((*path, "timezone"), "is for a 'schedule': 'every' counts seconds")
+    if read.every is not None and read.jitter >= read.every:
+        yield Problem((*path, "jitter"), "must be less than 'every'")
+    if "command" in table and "target" not in table and table.get("options"):
+        yield Problem((*path, "options"), "is for a 'target': a command knows nothing of options")
+    if "retry_after" in table and read.pause_after_failures == 0:
+        yield Problem((*path, "retry_after"), "has no meaning: with pause_after_failures = 0 it is never errored")
+
+
+def wrong_zone(name: str) -> str | None:
+    return calendar.problem("* * * * *", name)
 
 
 def socket(table: Mapping[str, Any], read: SocketSettings, path: KeyPath) -> Iterator[Problem]:

@@ -157,6 +157,7 @@ def tasks(tables: Mapping[str, Any], problems: list[Problem]) -> dict[str, TaskS
         problems += rules.command(table, path)
         if task := structure(TaskSettings, table, path, problems, {"name": name}):
             problems += rules.values(task, path)
+            problems += rules.task(table, task, path)
             read[name] = task
     return read
 

@@ -12,7 +12,6 @@ from typing import Any
 from supervisor.config.problems import Problem
 
 SECTIONS = {
-    "tasks": "leave the section out",
     "http": "leave the section out",
 }
 

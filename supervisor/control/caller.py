@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from supervisor.control.protocol import LINE_LIMIT
+from supervisor.control.protocol import LINE_LIMIT, Reply
 from supervisor.unix.loop import READ
 
 IDLE = 5.0  # seconds for a complete request to come, and for its reply to be taken
@@ -18,15 +18,16 @@ IDLE = 5.0  # seconds for a complete request to come, and for its reply to be ta
 class Caller:
     """One connection: what came and is not answered, what is to go out, what it is owed."""
 
-    def __init__(self, key: int, connection: socket.socket, now: float) -> None:
-        self.key = key
+    def __init__(self, key: int, connection: socket.socket, now: float, uid: int) -> None:
+        self.key, self.uid = key, uid
         self.connection = connection
         self.received = bytearray()
         self.pending = bytearray()
         self.deadline: float | None = now + IDLE
         self.ended = False  # nothing more will come from it
+        self.reply: Reply | None = None  # to its last line, while a part of it is not known yet
         self.leaving = False  # to be closed once `pending` is gone
-        self.streaming = False
+        self.follows = self.streaming = False  # it asked for the events; it has its reply to that
         self.interest = READ
 
     def next_line(self) -> bytes | None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, NoReturn
 
 from supervisor.control import tasks
 from supervisor.control.params import Param
@@ -31,7 +31,13 @@ MOST_WORKERS = 10_000
 DIGITS = 20  # int() of 100,000 digits is quadratic; no parameter needs more
 
 Params = dict[str, Any]
-Answer = Callable[[str, Params], object]
+Answer = Callable[[str, Params], object]  # the result, or `Later`
+
+
+class Later(NamedTuple):
+    """An answer that is not known yet; it will come under this number."""
+
+    number: int
 
 
 class Refusal(Exception):  # noqa: N818  # the field's word; it is an answer, not a fault
@@ -64,44 +70,94 @@ METHODS: dict[str, dict[str, Param]] = {
 }
 
 
-def respond(line: bytes, answer: Answer) -> bytes | None:
-    """The reply to one line, with its newline; None if there is none (notifications only)."""
+class Reply:
+    """What one line is answered with, in the order of its requests; complete when nothing is waited for."""
+
+    def __init__(self, *, batch: bool) -> None:
+        self.size = 0  # bytes that are there
+        self._batch = batch
+        self._parts: list[bytes] = []
+        self._places: dict[int, tuple[int, str | int | None]] = {}  # of what is waited for, with its id
+
+    @property
+    def complete(self) -> bool:
+        """Whether `line` may be sent."""
+        return not self._places
+
+    @property
+    def waits_for(self) -> Iterable[int]:
+        """The numbers of the answers that are to come."""
+        return self._places
+
+    def add(self, part: bytes) -> None:
+        """One more answer, with its newline."""
+        self._parts.append(part)
+        self.size += len(part)
+
+    def expect(self, later: Later, identity: str | int | None) -> None:
+        """One more, which is not known yet."""
+        self._places[later.number] = len(self._parts), identity
+        self._parts.append(b"")
+
+    def fill(self, number: int, result: object) -> None:
+        """It is known now; ``result`` may be a Refusal."""
+        place, identity = self._places.pop(number)
+        self._parts[place] = _outcome(identity, result)
+
+    def line(self) -> bytes | None:
+        """All of it, with its newline; None if there is none (notifications only)."""
+        if not self._batch or not self._parts:
+            return self._parts[0] if self._parts else None
+        return b"[" + b",".join(part[:-1] for part in self._parts) + b"]\n"
+
+
+def respond(line: bytes, answer: Answer) -> Reply:
+    """The reply to one line."""
+    reply = Reply(batch=False)
     try:
         message = parse(line)
     except Refusal as refusal:
-        return failure(None, refusal)
-    if isinstance(message, list):
-        return _respond_to_batch(message, answer)
-    return _respond_to_one(message, answer)
-
-
-def _respond_to_batch(batch: list[Any], answer: Answer) -> bytes | None:
-    if not batch:
-        return failure(None, Refusal(INVALID_REQUEST, "an empty batch asks for nothing"))
-    replies: list[bytes] = []
-    size = 0
-    for request in batch:
-        reply = _respond_to_one(request, answer if size < REPLY_LIMIT else _too_much)
-        if reply is not None:
-            replies.append(reply[:-1])
-            size += len(replies[-1])
-    return b"[" + b",".join(replies) + b"]\n" if replies else None
+        reply.add(failure(None, refusal))
+        return reply
+    if not isinstance(message, list):
+        _respond_to_one(message, answer, reply)
+    elif not message:
+        reply.add(failure(None, Refusal(INVALID_REQUEST, "an empty batch asks for nothing")))
+    else:
+        reply = Reply(batch=True)
+        for request in message:
+            _respond_to_one(request, answer if reply.size < REPLY_LIMIT else _too_much, reply)
+    return reply
 
 
 def _too_much(_method: str, _params: Params) -> NoReturn:
     raise Refusal(BUSY, "the replies to this batch are too long; send fewer requests at once")
 
 
-def _respond_to_one(request: object, answer: Answer) -> bytes | None:
+def _respond_to_one(request: object, answer: Answer, reply: Reply) -> None:
     identity = _identity(request)
     try:
         method, params = check(request)
-        reply = _success(identity, answer(method, params))
+        result: object = answer(method, params)
     except Refusal as refusal:
-        reply = failure(identity, refusal)
-        if refusal.code == INVALID_REQUEST:
-            return reply  # what is no request is no notification either
-    return reply if isinstance(request, dict) and "id" in request else None
+        result = refusal
+    # What is no request is no notification either.
+    is_none = isinstance(result, Refusal) and result.code == INVALID_REQUEST
+    if not is_none and not (isinstance(request, dict) and "id" in request):
+        return
+    if isinstance(result, Later):
+        reply.expect(result, identity)
+    else:
+        reply.add(_outcome(identity, result))
+
+
+def _outcome(identity: str | int | None, result: object) -> bytes:
+    if isinstance(result, Refusal):
+        return failure(identity, result)
+    try:
+        return _success(identity, result)
+    except Refusal as refusal:
+        return failure(identity, refusal)
 
 
 def _identity(request: object) -> str | int | None:

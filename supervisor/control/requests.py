@@ -1,15 +1,17 @@
 """What the methods of the control socket do: a read asks for the picture, a write becomes a wish.
 
-Knows the decision core; knows nothing of sockets or of JSON.
+What is done to tasks is answered once it is stored, so later.  Knows the decision
+core; knows nothing of sockets or of JSON.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 from supervisor import __version__
-from supervisor.control.protocol import METHOD_NOT_FOUND, REFUSED, Params, Refusal
+from supervisor.control.protocol import METHOD_NOT_FOUND, REFUSED, Later, Params, Refusal
 from supervisor.decide.life import Life
 from supervisor.decide.stopping import Firmness
 
@@ -21,9 +23,10 @@ class Requests:
 
     def __init__(self, life: Life, picture: Callable[[], dict[str, Any]], now: Callable[[], float]) -> None:
         self._life, self._picture, self._now = life, picture, now
+        self._numbers = itertools.count(1)
 
-    def answer(self, method: str, params: Params) -> object:
-        """The result of a method whose parameters have been checked; or a Refusal."""
+    def answer(self, method: str, params: Params, uid: int) -> object:
+        """The result of a method whose parameters have been checked, or `Later`; raises a Refusal."""
         match method:
             case "ping":
                 return "pong"
@@ -41,8 +44,10 @@ class Requests:
                 self._hush(method == "quiet")
             case "scale":
                 self._scale(params["pool"], params["workers"])
+            case "tasks.list":
+                return self._picture()["tasks"]
             case _ if method.startswith("tasks."):
-                raise Refusal(REFUSED, "periodic tasks are not built yet in this version")
+                return self._order(method, params, "root" if uid == 0 else f"uid {uid}")
             case _:
                 raise Refusal(METHOD_NOT_FOUND, f"no method {method!r}")
         return True
@@ -67,6 +72,23 @@ class Requests:
         if self._life.stop is not None:
             raise Refusal(REFUSED, "it is stopping already, and workers take no new work")
         self._life.hush(on)
+
+    def _order(self, method: str, params: Params, by: str) -> Later:
+        """What a person wants of tasks."""
+        if not self._life.everybody.remembers:
+            raise Refusal(REFUSED, "there are no tasks: the configuration has no [tasks.NAME]")
+        tasks, later = self._life.tasks, Later(next(self._numbers))
+        match method:
+            case "tasks.pause":
+                seconds, reason = params["for"], params["reason"]
+                tasks.pause(later, params["names"], all=params["all"], seconds=seconds, reason=reason, by=by)
+            case "tasks.resume":
+                tasks.resume(later, params["names"], all=params["all"], by=by)
+            case "tasks.run":
+                tasks.run(later, params["name"], by)
+            case _:
+                tasks.history(later, params["name"], params["limit"])
+        return later
 
     def _scale(self, name: str, workers: int) -> None:
         pool = self._life.pools.get(name)

@@ -2,7 +2,8 @@
 
 Runs inside the master's loop and never blocks it (only `finish`, after the
 last turn, may wait, and not long).  What a method does is `answer`'s matter.
-A client's next request waits while replies pile up unread, so all that a client
+A client's next request waits while replies pile up unread, or while an answer is not
+known yet (`reply` brings it), so all that a client
 can make the master hold is one line, `ENOUGH` and one reply; a stream that
 reads too slowly is dropped.  Without clients it costs no wakeup.
 """
@@ -28,6 +29,7 @@ STREAM_LIMIT = 1024 * 1024  # unread events that a stream may pile up
 ACCEPTS = 64  # a turn: a flood of connects must not keep the master from its workers
 REQUESTS = 16  # a client and turn, for the same reason
 ENOUGH = 64 * 1024  # unread replies, in bytes, that make a client's next request wait
+HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 PAUSE = 1.0  # after an accept that failed for want of descriptors or memory
 FLUSH = 1.0  # seconds that `finish` may take in all
 
@@ -37,6 +39,9 @@ DROPPED = protocol.encode(
 )
 
 
+Answer = Callable[[str, protocol.Params, int], object]  # method, parameters, the caller's uid
+
+
 class Server:
     """All clients of one listening socket."""
 
@@ -44,7 +49,7 @@ class Server:
         self,
         loop: Loop,
         listener: socket.socket,
-        answer: protocol.Answer,
+        answer: Answer,
         failed: Callable[[Exception], None] = lambda _: None,
     ) -> None:
         """Watch ``listener``; ``failed`` is told of an ``answer`` that raised anything but a Refusal."""
@@ -53,6 +58,7 @@ class Server:
         self._ask = answer
         self._failed = failed
         self._clients: dict[int, Caller] = {}
+        self._owed: dict[int, int] = {}  # the answers that are to come, and to whom
         self._last_key = 0
         self._paused_until: float | None = None
         self._trusted = {0, os.geteuid()}
@@ -95,6 +101,15 @@ class Server:
             else:
                 client.pending += line
             self._set_interest(client)
+
+    def reply(self, number: int, result: object) -> None:
+        """An answer that was `Later` is known; ``result`` may be a Refusal.  Who asked may be gone."""
+        client = self._clients.get(self._owed.pop(number, 0))
+        if client is None or client.reply is None or number not in client.reply.waits_for:
+            return
+        client.reply.fill(number, result)
+        self._take_reply(client, self._loop.now())
+        self._set_interest(client)
 
     def finish(self) -> None:
         """Send what is pending, for at most a second in all, and close everything."""
@@ -142,7 +157,7 @@ class Server:
             _turn_away(connection, Refusal(protocol.BUSY, f"{MOST_CLIENTS} clients are connected; try again"))
         else:
             self._last_key += 1
-            client = Caller(self._last_key, connection, now)
+            client = Caller(self._last_key, connection, now, uid)
             self._clients[client.key] = client
             self._loop.watch(connection.fileno(), "client", client.key)
 
@@ -151,22 +166,27 @@ class Server:
     def _serve(self, client: Caller, events: int, now: float) -> None:
         if events & ~WRITE:  # readable, hung up or broken: recv tells which
             client.receive()
+        if events & HUNG_UP:
+            client.reply = None  # nobody reads it; what else it asked for still counts
         if not client.leaving:
             self._answer(client, now)
         if not self._flushed(client):
             self._set_interest(client)
-        elif client.leaving or (client.ended and not client.received and not self._listens(client, events)):
+        elif client.leaving or self._is_gone(client, events):
             self._close(client)
         else:
             self._set_interest(client)
 
     @staticmethod
-    def _listens(client: Caller, events: int) -> bool:
-        """A half-closed stream still wants its events; a hung-up one is gone."""
-        return client.streaming and not events & (select.EPOLLHUP | select.EPOLLERR)
+    def _is_gone(client: Caller, events: int) -> bool:
+        """A half-closed client still wants its reply or its events; one that hung up wants nothing."""
+        waits = (client.streaming or client.reply is not None) and not events & HUNG_UP
+        return client.ended and not client.received and not waits
 
     def _answer(self, client: Caller, now: float) -> None:
         for _ in range(REQUESTS):
+            if client.reply is not None:
+                return
             if len(client.pending) >= ENOUGH and not self._flushed(client):
                 break  # until it has read these
             if (line := client.next_line()) is None:
@@ -174,29 +194,35 @@ class Server:
             if len(line) > protocol.LINE_LIMIT:
                 self._too_long(client, now)
                 return
-            client.deadline = now + IDLE
-            self._respond(client, line)
+            self._respond(client, line, now)
         if len(client.received) > protocol.LINE_LIMIT and b"\n" not in client.received:
             self._too_long(client, now)
 
-    def _respond(self, client: Caller, line: bytes) -> None:
-        follows = False
-
+    def _respond(self, client: Caller, line: bytes, now: float) -> None:
         def answer(method: str, params: protocol.Params) -> object:
-            nonlocal follows
             if method == "events":
-                follows = True
+                client.follows = True
                 return True
-            return self._answered(method, params)
+            return self._answered(method, params, client.uid)
 
-        client.pending += protocol.respond(line, answer) or b""
-        if follows or client.streaming:  # only now: the reply comes before the first event
-            client.streaming = True
-            client.deadline = None
+        client.reply = protocol.respond(line, answer)
+        client.deadline = None  # until it is owed nothing
+        self._owed |= dict.fromkeys(client.reply.waits_for, client.key)
+        self._take_reply(client, now)
 
-    def _answered(self, method: str, params: protocol.Params) -> object:
+    @staticmethod
+    def _take_reply(client: Caller, now: float) -> None:
+        """What its last line is answered with, once all of it is known."""
+        if client.reply is None or not client.reply.complete:
+            return
+        client.pending += client.reply.line() or b""
+        client.reply = None
+        client.streaming = client.follows  # only now: the reply comes before the first event
+        client.deadline = None if client.streaming else now + IDLE
+
+    def _answered(self, method: str, params: protocol.Params, uid: int) -> object:
         try:
-            return self._ask(method, params)
+            return self._ask(method, params, uid)
         except Refusal:
             raise
         except Exception as error:  # one bad answer must not end the master
@@ -228,7 +254,8 @@ class Server:
     def _set_interest(self, client: Caller) -> None:
         # Lines that this turn did not get to need another turn; a writable socket gives one.
         more = b"\n" in client.received or (client.ended and client.received)
-        interest = WRITE if client.pending or more else 0 if client.ended else READ
+        waits = client.reply is not None
+        interest = WRITE if client.pending or (more and not waits) else 0 if client.ended or waits else READ
         if interest != client.interest:
             client.interest = interest
             self._loop.change(client.connection.fileno(), interest)

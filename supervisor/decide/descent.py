@@ -11,7 +11,7 @@ Knows pools and moments; knows nothing of signals or processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from supervisor.decide import inner
 from supervisor.decide.actions import Action, Finish, Note, Sweep
@@ -33,9 +33,16 @@ class Descent:
     """Walks one `Stopping` through its phases."""
 
     def __init__(
-        self, stop: Stopping, pools: Pools, moments: Mapping[str, Moment], drain_delay: float
+        self,
+        stop: Stopping,
+        pools: Pools,
+        moments: Mapping[str, Moment],
+        drain_delay: float,
+        unwritten: Callable[[], bool],
     ) -> None:
+        """``unwritten`` tells whether what is to be remembered has not reached the disk yet."""
         self.stop = stop
+        self._unwritten = unwritten
         self.alone = False  # no child of any kind is left
         self._pools, self._moments, self._drain_delay = pools, moments, drain_delay
         self._remind_at: float | None = None
@@ -47,8 +54,8 @@ class Descent:
 
     @property
     def empty(self) -> bool:
-        """No worker of the configuration's pools is left."""
-        return not any(pool.workers for pool in self._pools.of_users())
+        """No worker of the configuration's pools is left, and no run of a task."""
+        return not any(pool.workers for pool in self._pools.at_work())
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
@@ -64,6 +71,8 @@ class Descent:
             case Phase.TERMINATE:
                 waiting = [self._latest(pool) for pool in self._untold()]
                 return min([self.stop.deadline, *waiting])
+            case Phase.KILL if self._must_write:
+                return self._write_until
             case Phase.KILL if self._lacks_reader:
                 return self.stop.phase_began + inner.STOP_SECONDS
             case Phase.KILL | Phase.HELPERS:
@@ -76,6 +85,16 @@ class Descent:
         reader = self._pools.inner.get(inner.OUTPUT)
         forced = self.stop.firmness is Firmness.FORCE
         return reader is not None and not reader.up and self.empty and not forced
+
+    @property
+    def _must_write(self) -> bool:
+        return self.empty and self._unwritten()
+
+    @property
+    def _write_until(self) -> float:
+        """A slow disk has the time that workers would have had, and at least a second."""
+        least = self.stop.phase_began + inner.STOP_SECONDS
+        return least if self.stop.firmness is Firmness.FORCE else max(least, self.stop.deadline)
 
     def _delay_until(self) -> float:
         return min(self.stop.phase_began + self._drain_delay, self.stop.half)
@@ -104,7 +123,7 @@ class Descent:
             if now < self._delay_until() and not self.empty:
                 return
             yield self._enter(Phase.TERMINATE, now)
-            for pool in self._pools.leaving:
+            for pool in (*self._pools.leaving, *self._pools.runs.values()):
                 pool.leave(now, stop.deadline, replace=False)
         if stop.phase is Phase.TERMINATE:
             self._tell_workers(now)
@@ -119,6 +138,8 @@ class Descent:
         stop = self.stop
         if stop.phase is Phase.KILL:
             if self._lacks_reader and now < stop.phase_began + inner.STOP_SECONDS:
+                return
+            if self._must_write and now < self._write_until:
                 return
             if self.empty:
                 self._pools.dismiss(now, everyone=True)
@@ -152,7 +173,7 @@ class Descent:
 
     def _announce(self, now: float) -> None:
         self._pools.dismiss(now)
-        for pool in self._pools.of_users():
+        for pool in self._pools.at_work():
             pool.hold()
             for worker in pool.workers.values():
                 self.stop.farewells[worker.id] = Farewell(worker)
@@ -201,7 +222,7 @@ class Descent:
         if self._remind_at is None or now < self._remind_at:
             return
         self._remind_at = None
-        told = [w for pool in self._pools.of_users() for w in pool.workers.values() if w.answers_stops]
+        told = [w for pool in self._pools.at_work() for w in pool.workers.values() if w.answers_stops]
         late = [w for w in told if w.asked_at is not None and now >= w.asked_at + UNACKNOWLEDGED]
         silent = [w for w in late if w.acknowledged_at is None and w.id not in self._reminded]
         self._reminded |= {w.id for w in silent}
@@ -214,7 +235,7 @@ class Descent:
             self._announce(now)
         for name in (*GOING_UP, "on_stop"):
             self._moments[name].abandon()
-        for pool in self._pools.of_users():
+        for pool in self._pools.at_work():
             pool.force()
         self._remind_at = None
         yield self._enter(Phase.KILL, now)

@@ -14,6 +14,8 @@ from supervisor.settings import Output, PoolSettings, Reference, Seconds
 OUTPUT = "@output"  # reads what workers print
 METER = "@meter"  # measures their memory
 READER = "@reader"  # reads the configuration for a reload
+STORE = "@store"  # writes the state file of tasks
+TO_THE_END = (OUTPUT, STORE)  # a stop needs them until all workers are gone
 READ_SECONDS = Seconds(30.0)
 # Also beyond the deadline of a stop, once all workers are gone.
 STOP_SECONDS = Seconds(1.0)
@@ -37,6 +39,11 @@ def templated(name: str) -> str:
 def output(patience: Seconds) -> PoolSettings:
     """It outlives the master by ``patience``: workers that finish then are still heard."""
     return PoolSettings(OUTPUT, target=_target("output"), ready="notify", stop_timeout=patience)
+
+
+def store(path: str) -> PoolSettings:
+    """It keeps the state file at ``path``."""
+    return PoolSettings(STORE, target=_target("store"), options={"path": path}, stop_timeout=STOP_SECONDS)
 
 
 def meter() -> PoolSettings:

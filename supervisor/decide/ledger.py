@@ -33,6 +33,11 @@ class Ledger:
         self._trouble: str | None = None
         self._news: list[Note] = []
 
+    @property
+    def unwritten(self) -> bool:
+        """Something has not reached the store, and it is not known to fail."""
+        return bool(self._rows or self._sent) and self._trouble is None
+
     def write(self, *rows: Row) -> None:
         """To be stored with the next plan."""
         for row in rows:

@@ -14,18 +14,25 @@ processes; times are monotonic seconds that it is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 
 from supervisor.decide.actions import Action, KillGroup, Note
 from supervisor.decide.deadlines import Deadlines
 from supervisor.decide.descent import HELPER_SECONDS, Descent
 from supervisor.decide.moment import Moment
 from supervisor.decide.pool import Pool
-from supervisor.decide.pools import Pools, Terminals
+from supervisor.decide.pools import Pools, Terminals, is_run
 from supervisor.decide.reload import Reload, Stage
 from supervisor.decide.stopping import Firmness, Stopping
+from supervisor.decide.task_actions import Ask, Reply, Save, StartRun, StopRun
+from supervisor.decide.task_runs import TaskRuns
+from supervisor.decide.tasks import Tasks
 from supervisor.exits import End, Exit
 from supervisor.settings import Settings
+from supervisor.stored import Stored
+
+Plan = list[Action | Save | Ask | Reply]
 
 IMPORT_SECONDS = 30.0  # for importing the modules of the master's hooks
 
@@ -34,10 +41,16 @@ class Life:
     """What the master should do next, from its first fork to its last breath."""
 
     def __init__(
-        self, settings: Settings, random: Callable[[], float], terminals: Terminals = (False, False)
+        self,
+        settings: Settings,
+        random: Callable[[], float],
+        terminals: Terminals = (False, False),
+        tasks: Tasks | None = None,
     ) -> None:
         self.configuration, self.settings = settings, settings.master
         self.everybody = Pools(settings, random, terminals)
+        self.tasks = tasks or Tasks({}, {}, lambda *_: None, random, now=0.0, wall=0.0)
+        self.runs = TaskRuns(self.tasks, self.everybody, settings.master.stop_timeout)
         self.generation = self._newest = 1
         self.reload: Reload | None = None
         self.reloads = 0  # that have begun
@@ -64,8 +77,14 @@ class Life:
         """The pool of a worker that is not gone."""
         return self.everybody.whose(id)
 
-    def exited(self, id: int, end: End, now: float) -> None:
-        """A worker was reaped, or could not be forked."""
+    def clock(self, now: float, wall: float) -> None:
+        """How the clocks stand: in every turn, before anything else."""
+        self.tasks.clock(now, wall)
+
+    def exited(self, id: int, end: End, now: float, *, lines_follow: bool = False) -> None:
+        """A worker was reaped, or could not be forked; its last lines are still to come, or not."""
+        if (pool := self.whose(id)) and is_run(pool.name):
+            self.runs.exiting(pool.workers[id], end, now, lines_follow=lines_follow)
         if self.descent and (farewell := self.descent.stop.farewells.get(id)) and farewell.gone_at is None:
             farewell.gone_at, farewell.end = now, end
         self.everybody.exited(id, end, now)
@@ -88,10 +107,12 @@ class Life:
         """A hook of the master's returned, or raised ``error``."""
         self.moments[moment].ended(index, error)
 
-    def prepared(self, settings: Settings, changed: list[str]) -> None:
+    def prepared(
+        self, settings: Settings, changed: list[str], stored: Mapping[str, Stored] = MappingProxyType({})
+    ) -> None:
         """The configuration was read again, and what it needs is open."""
         if self.reload:
-            self.reload.prepared(settings, changed)
+            self.reload.prepared(settings, changed, stored)
 
     def refused(self, error: str) -> None:
         """The configuration cannot be read again, or what it needs cannot be opened."""
@@ -116,7 +137,8 @@ class Life:
             seconds = self.settings.stop_timeout
             stop = Stopping(firmness, reason, now, now + seconds, now + seconds / 2, phase_began=now)
             delay = self.settings.drain_delay
-            self.descent = Descent(stop, self.everybody, self.moments, delay)
+            self.tasks.stop()
+            self.descent = Descent(stop, self.everybody, self.moments, delay, self._is_unwritten)
         elif firmness > self.descent.stop.firmness:
             self.descent.stop.firmness, self.descent.stop.reason = firmness, reason
         else:
@@ -141,6 +163,7 @@ class Life:
             self.quiet = on
             self._news.append(Note("master.quiet" if on else "master.unquiet"))
             self.everybody.hush(on)
+            self.tasks.hush(on)
 
     def renew(self, reason: str, now: float, by: str | None = None) -> int:
         """Reload; return the number of the reload that will have read the file after now.
@@ -184,6 +207,7 @@ class Life:
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
         times = [self.everybody.deadline(), self._groups.earliest()]
+        times += [self.tasks.deadline(), self.runs.deadline()]
         times += [moment.until for moment in self.moments.values()]
         if self.descent:
             times.append(self.descent.deadline())
@@ -193,15 +217,38 @@ class Life:
 
     # -- the plan --------------------------------------------------------------
 
-    def plan(self, now: float) -> list[Action]:
+    def plan(self, now: float) -> Plan:
         """What to do now.  Asked again at the same time, it has nothing to add."""
         facts = self.everybody.news()
+        self.runs.heard(facts)
+        tasks = list(self._plan_tasks(now))
         rise = [] if self.descent else list(self._rise(now))
         descent = list(self._descend(now)) if self.descent else []
         pools = list(self._plan_pools(now))
         groups = [KillGroup(group) for group in self._groups.due(now)]
         news, self._news = self._news, []
-        return [*news, *facts, *groups, *descent, *pools, *rise]
+        return [*news, *facts, *groups, *tasks, *descent, *pools, *rise]
+
+    def _plan_tasks(self, now: float) -> Iterator[Note | Save | Ask | Reply]:
+        """What begins and ends of their runs is for the pools to do."""
+        more = True
+        while more:
+            more = False
+            self.runs.look(now)
+            for action in self.tasks.plan(now):
+                match action:
+                    case StartRun():
+                        self.runs.start(action)
+                    case StopRun():
+                        self.runs.stop(action, now)
+                    case _:
+                        yield action
+                        continue
+                more = True
+
+    def _is_unwritten(self) -> bool:
+        """What is to be remembered of tasks is not in the state file yet, and may get there."""
+        return self.tasks.unwritten or self.runs.unfinished
 
     def _descend(self, now: float) -> Iterator[Action]:
         if self.descent is None:
@@ -235,7 +282,7 @@ class Life:
         if self.reload:
             yield from self.reload.plan(now)
             if self.reload.stage in (Stage.CLEARING, Stage.DONE):
-                self._take_over(self.reload)
+                self._take_over(self.reload, now)
             if self.reload.over:
                 self.reload = None
 
@@ -247,7 +294,7 @@ class Life:
         fields = {"reload": self.reloads, "reason": reason, "by": by, "generation": self._newest}
         return Note("reload.started", None, fields)
 
-    def _take_over(self, reload: Reload) -> None:
+    def _take_over(self, reload: Reload, now: float) -> None:
         """What the new configuration says of the master itself holds from now on."""
         if reload.settings is None or self.generation == reload.generation:
             return
@@ -259,6 +306,13 @@ class Life:
             for name in ("on_start", *(["on_ready"] if self.was_ready else [])):
                 self.moments[name].skip()
             self.moments["import"] = Moment("import", IMPORT_SECONDS, count=1)
+        self._take_tasks_over(reload, now)
+
+    def _take_tasks_over(self, reload: Reload, now: float) -> None:
+        self.runs.generation, self.runs.stop_timeout = self.generation, self.settings.stop_timeout
+        self.tasks.configure(self.configuration.tasks, reload.stored)
+        self.everybody.remembers |= bool(self.configuration.tasks)
+        self.everybody.staff(now)
 
     def _hooks_hold_forks(self) -> bool:
         """Nothing is forked before ``on_start`` is over, nor while a hook's thread runs."""

@@ -134,10 +134,10 @@ class Pool:
     def thawed(self, now: float) -> None:
         self.crew.thawed(now)
 
-    def retire(self, now: float, within: float | None = None) -> None:
+    def retire(self, now: float, within: float | None, reason: str) -> None:
         """The pool is no longer wanted; its workers have ``within`` seconds, if not their stop_timeout."""
         self.retired, self.generations.trial = True, None
-        self._replacement.shut(0, now, "the pool is no longer wanted", within and now + within)
+        self._replacement.shut(0, now, reason, within and now + within)
 
     # -- generations -------------------------------------------------------------
 

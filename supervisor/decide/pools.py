@@ -1,4 +1,4 @@
-"""All pools: those of the configuration, and those that the master has for itself.
+"""All pools: those of the configuration, those that the master has for itself, and runs of tasks.
 
 Finds the pool of a worker's number, keeps the order in which pools start, and
 has the inner ones when they are needed.  Knows nothing of stops or reloads but
@@ -17,6 +17,12 @@ from supervisor.exits import End
 from supervisor.settings import PoolSettings, Settings
 
 Terminals = tuple[bool, bool]
+RUNS = "tasks."  # how the names of the pools begin that are runs of tasks: no name in a configuration can
+
+
+def is_run(name: str) -> bool:
+    """Whether a pool of this name is the run of a task."""
+    return name.startswith(RUNS)
 
 
 class Pools:
@@ -26,7 +32,10 @@ class Pools:
         self._ids, self._random, self._terminals = itertools.count(1), random, terminals
         self._patience = settings.master.stop_timeout
         self._whose: dict[int, Pool] = {}
+        self._state_file = settings.master.state_file
         self.inner: dict[str, Pool] = {}
+        self.runs: dict[str, Pool] = {}  # of tasks: one worker each
+        self.remembers = bool(settings.tasks)  # there are tasks, or were
         self.quiet = False
         self.leaving: list[Pool] = []  # no longer wanted, with workers that are not gone
         self.users = {name: self._new(pool) for name, pool in settings.pools.items()}
@@ -41,10 +50,15 @@ class Pools:
         """All of them; the inner ones first."""
         yield from self.inner.values()
         yield from self.users.values()
+        yield from self.runs.values()
         yield from self.leaving
 
     def of_users(self) -> list[Pool]:
         """Those of the configuration, also of the one before."""
+        return [pool for pool in self.at_work() if not is_run(pool.name)]
+
+    def at_work(self) -> list[Pool]:
+        """Those that run the code of users: the same, and the runs of tasks."""
         return [pool for pool in self if not inner.is_inner(pool.name)]
 
     def whose(self, id: int) -> Pool | None:
@@ -91,6 +105,16 @@ class Pools:
         pool.begin_trial()
         return pool
 
+    def add_run(self, settings: PoolSettings, generation: int) -> Pool:
+        """A run of a task."""
+        pool = self.runs[settings.name] = self._new(settings, generation)
+        return pool
+
+    def end_run(self, pool: Pool) -> None:
+        """It is over."""
+        if self.runs.get(pool.name) is pool:
+            del self.runs[pool.name]
+
     def resize(self, pool: Pool, size: int, now: float) -> None:
         """Want so many workers in a pool of the configuration; one that is parked tries again."""
         pool.resize(size, now)
@@ -105,7 +129,7 @@ class Pools:
     def hush(self, on: bool) -> None:
         """Those of the configuration take no new work, or take work again."""
         self.quiet = on
-        for pool in self.of_users():
+        for pool in self.at_work():
             pool.hush(on)
 
     def read(self, generation: int) -> Pool:
@@ -125,23 +149,25 @@ class Pools:
         for name in [name for name in self.inner if name not in (*wanted, inner.READER, inner.OUTPUT)]:
             self.retire(self.inner[name], now)
 
-    def retire(self, pool: Pool, now: float) -> None:
+    def retire(self, pool: Pool, now: float, reason: str = "the pool is no longer wanted") -> None:
         """It is not wanted any more."""
-        for pools in (self.users, self.inner):
+        for pools in (self.users, self.inner, self.runs):
             if pools.get(pool.name) is pool:
                 del pools[pool.name]
                 self.leaving.append(pool)
-                pool.retire(now, inner.STOP_SECONDS if inner.is_inner(pool.name) else None)
+                pool.retire(now, inner.STOP_SECONDS if inner.is_inner(pool.name) else None, reason)
 
     def dismiss(self, now: float, *, everyone: bool = False) -> None:
-        """A stop has begun: what reads the workers' output is needed to the end, and no other."""
-        for pool in [pool for name, pool in self.inner.items() if everyone or name != inner.OUTPUT]:
+        """A stop has begun: who reads what workers print, and who writes the state, are needed to the end."""
+        for pool in [pool for name, pool in self.inner.items() if everyone or name not in inner.TO_THE_END]:
             self.retire(pool, now)
 
     def _needed(self) -> Iterator[tuple[PoolSettings, int]]:
         editions = [edition for pool in self.users.values() for edition in pool.editions.values()]
-        if inner.print_to_us(editions, self._terminals):
+        if self.remembers or inner.print_to_us(editions, self._terminals):
             yield inner.output(self._patience), 1
+        if self.remembers:
+            yield inner.store(self._state_file), 1
         if inner.are_measured(editions):
             yield inner.meter(), 1
         for pool in self.users.values():

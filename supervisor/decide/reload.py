@@ -16,14 +16,15 @@ of files, sockets or processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from supervisor.decide import inner
 from supervisor.decide.actions import Action, Commit, Note, Prepare, Undo
 from supervisor.decide.pool import Pool
-from supervisor.decide.pools import Pools
+from supervisor.decide.pools import Pools, is_run
 from supervisor.settings import Settings
+from supervisor.stored import Stored
 
 
 class Stage(Enum):
@@ -46,6 +47,7 @@ class Reload:
         self.stage = Stage.READING
         self.error: str | None = None
         self.settings: Settings | None = None
+        self.stored: Mapping[str, Stored] = {}  # what is remembered of its tasks, where that is news
         self.changed: list[str] = []  # keys that differ, for people
         self._pools = pools
         self._new: list[Pool] = []  # pools that only this generation has
@@ -65,10 +67,10 @@ class Reload:
 
     # -- facts -----------------------------------------------------------------
 
-    def prepared(self, settings: Settings, changed: list[str]) -> None:
+    def prepared(self, settings: Settings, changed: list[str], stored: Mapping[str, Stored]) -> None:
         """The configuration is right, and all that it needs is open."""
         if self.stage is Stage.PREPARING:
-            self.settings, self.changed = settings, changed
+            self.settings, self.changed, self.stored = settings, changed, stored
 
     def refused(self, error: str) -> None:
         """The configuration has mistakes, or something cannot be opened."""
@@ -154,7 +156,7 @@ class Reload:
         for pool in list(self._pools):
             if pool.trial:
                 pool.commit(now)
-            elif not inner.is_inner(pool.name):
+            elif not (inner.is_inner(pool.name) or is_run(pool.name)):
                 self._pools.retire(pool, now)
         self._pools.staff(now)
         everybody = [w for pool in self._pools.of_users() for w in pool.workers.values()]

@@ -5,7 +5,7 @@ Knows what is written of it; knows nothing of schedules or of what follows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from supervisor.exits import End, explain
@@ -66,16 +66,19 @@ class Ended:
     end: End
     seconds: float | None = None
     lines: tuple[str, ...] = ()
+    why: str | None = None  # in words, where the end alone says too little
 
     def judged(self, run: Run) -> Ended:
         """One that was stopped because it took too long did not end well, whatever it says."""
         late = run.late and self.outcome != INTERRUPTED
-        return Ended(TIMED_OUT, self.end, self.seconds, self.lines) if late else self
+        return replace(self, outcome=TIMED_OUT) if late else self
 
     def reason(self, run: Run) -> str:
         """One clause that says why it failed."""
         if self.outcome == TIMED_OUT and run.settings.timeout is not None:
             return f"timed out after {run.settings.timeout:g} s"
+        if self.why is not None:
+            return self.why
         return explain(self.end, None) if self.end != End() else self.outcome
 
     def told(self, run: Run) -> tuple[str, dict[str, Any]]:

@@ -18,11 +18,15 @@ from supervisor.decide.task_actions import StartRun, StopRun
 class Runs:
     """Also those of tasks that were removed since."""
 
-    def __init__(self, next_run: int) -> None:
-        self._numbers = itertools.count(next_run)
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
         self._whose: dict[int, Task] = {}
         self._timeouts: Deadlines[int] = Deadlines()
         self._starts: list[StartRun] = []
+
+    def go_on_from(self, number: int) -> None:
+        """No run before this number is known to be free."""
+        self._numbers = itertools.count(max(number, self.number()))
 
     def number(self) -> int:
         """One that no other run has."""

@@ -6,7 +6,7 @@ stands before what would have to be done twice if it were lost.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ class Ask:
 class Reply:
     """Answer a command: with its result, or with why it was refused."""
 
-    request: Hashable
+    request: Any  # as it was given with the command
     result: Mapping[str, Any] | None = None
     error: str | None = None
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from supervisor.decide.actions import Note
@@ -49,10 +50,10 @@ class Tasks:
         wall: float,
     ) -> None:
         self.tasks: dict[str, Task] = {}
-        self.stopping = False
+        self.stopping = self.quiet = False
         self._schedule = partial(Schedule, calendar=calendar, random=random)
         self._moments = Moments(now, wall)
-        self._runs = Runs(max((one.next_run for one in stored.values()), default=1))
+        self._runs = Runs()
         self._rows: dict[str, TaskRow] = {}  # as they were last written
         self._news: list[Note] = []
         tokens = itertools.count(1)
@@ -70,8 +71,15 @@ class Tasks:
         """When `plan` will next have something to say if nothing happens."""
         times = [self._orders.deadline(), self._ledger.deadline(), self._questions.deadline()]
         if not self.stopping:
-            times += [self._moments.earliest(), self._runs.deadline()]
+            times.append(self._runs.deadline())
+        if not (self.stopping or self.quiet):
+            times.append(self._moments.earliest())
         return min((t for t in times if t is not None), default=None)
+
+    @property
+    def unwritten(self) -> bool:
+        """Something is to be stored, or on its way, and the store has not failed."""
+        return self._ledger.unwritten
 
     # -- facts -----------------------------------------------------------------
 
@@ -101,14 +109,18 @@ class Tasks:
         seconds: float | None = None,
         lines: Iterable[str] = (),
         error: str | None = None,
+        reason: str | None = None,
     ) -> None:
-        """A run is over, or could not be forked (``error``); outcomes are in `run`."""
+        """A run is over, or could not be forked (``error``); outcomes are in `run`.
+
+        ``reason`` is why it ended so, where more is known than its end says.
+        """
         if (found := self._runs.find(run)) is None:
             return
         its, its_run = found
         assert its.name == task
         self._runs.over(run)
-        how = Ended(outcome, End(code, signal, error), seconds, tuple(lines)).judged(its_run)
+        how = Ended(outcome, End(code, signal, error), seconds, tuple(lines), reason).judged(its_run)
         self._ledger.write(how.row(its_run))
         its.ended(its_run, how, self._moments.wall)
         self._settle(its)
@@ -157,9 +169,12 @@ class Tasks:
         """The last runs of a task, also of one that was removed."""
         self._questions.ask(request, name, limit, self._moments.now)
 
-    def configure(self, settings: Mapping[str, TaskSettings]) -> None:
-        """The configuration was read again."""
+    def configure(
+        self, settings: Mapping[str, TaskSettings], stored: Mapping[str, Stored] = MappingProxyType({})
+    ) -> None:
+        """The configuration was read again; ``stored``, where the state file is known only by that."""
         wall = self._moments.wall
+        self._learn(stored)
         for name in [name for name in self.tasks if name not in settings]:
             self._moments.set(name, None)
             self._forget(name, self.tasks.pop(name).row())
@@ -167,9 +182,14 @@ class Tasks:
             if name in self.tasks:
                 self.tasks[name].configured(its, self._schedule(its), wall)
             else:
-                self.tasks[name] = recall(its, self._schedule(its), None, wall)
+                self.tasks[name] = recall(its, self._schedule(its), stored.get(name), wall)
                 self._runs.take_over(self.tasks[name])
             self._settle(self.tasks[name])
+        self._forget_all(stored.keys() - settings.keys(), stored)
+
+    def hush(self, on: bool) -> None:
+        """Nothing begins by itself while it is quiet; what came due meanwhile was late, or missed."""
+        self.quiet = on
 
     def stop(self) -> None:
         """Nothing begins any more.  What goes on is ended by whoever stops everything."""
@@ -184,7 +204,7 @@ class Tasks:
         """What to do now.  A row stands before what would be done twice if it were lost."""
         self._moments.now = now
         stops = [] if self.stopping else [*self._runs.late(now)]
-        while not self.stopping and (names := self._moments.due()):
+        while not (self.stopping or self.quiet) and (names := self._moments.due()):
             for name in names:
                 self._came(self.tasks[name])
         orders = [*self._orders.plan(now, self._moments.wall)]
@@ -233,15 +253,23 @@ class Tasks:
 
     def _restore(self, settings: Mapping[str, TaskSettings], stored: Mapping[str, Stored]) -> None:
         wall = self._moments.wall
-        self._rows = {name: one.task for name, one in stored.items()}
-        for row in cut_short(stored.values()):
-            self._ledger.write(row)
-            self._news.append(lost(row))
-        for name in stored.keys() - settings.keys():
-            self._forget(name, stored[name].task)
+        self._learn(stored)
+        self._forget_all(stored.keys() - settings.keys(), stored)
         for name, its in settings.items():
             self.tasks[name] = recall(its, self._schedule(its), stored.get(name), wall)
             self._settle(self.tasks[name])
+
+    def _learn(self, stored: Mapping[str, Stored]) -> None:
+        """What the state file holds."""
+        self._runs.go_on_from(max((one.next_run for one in stored.values()), default=1))
+        self._rows |= {name: one.task for name, one in stored.items()}
+        for row in cut_short(stored.values()):
+            self._ledger.write(row)
+            self._news.append(lost(row))
+
+    def _forget_all(self, names: Iterable[str], stored: Mapping[str, Stored]) -> None:
+        for name in names:
+            self._forget(name, stored[name].task)
 
     def _forget(self, name: str, row: TaskRow) -> None:
         self._rows.pop(name, None)

@@ -74,10 +74,10 @@ class Tail:
         lines = data[-LAST_BYTES - 1 :].rstrip(b"\n").split(b"\n")
         if len(data) > LAST_BYTES and len(lines) > 1:
             del lines[0]  # its beginning is missing
-        return [_harmless(line) for line in lines[-LAST_LINES:]] if lines != [b""] else []
+        return [harmless(line) for line in lines[-LAST_LINES:]] if lines != [b""] else []
 
 
-def _harmless(line: bytes) -> str:
-    """Nothing that a terminal would obey; colours are left out."""
+def harmless(line: bytes) -> str:
+    """One line as text: nothing that a terminal would obey; colours are left out."""
     text = _COLOURS.sub("", line.decode("utf-8", "replace")).expandtabs()
     return "".join(c if c.isprintable() else " " for c in text).rstrip()

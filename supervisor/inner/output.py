@@ -17,6 +17,7 @@ from supervisor.inner.lines import Lines, Tail
 from supervisor.inner.losses import Losses
 from supervisor.inner.rests import Rests
 from supervisor.inner.sinks import Sink, Sinks
+from supervisor.inner.telling import Teller
 from supervisor.unix.channel import Channel, Message
 from supervisor.unix.loop import Loop, Seen
 from supervisor.worker import Worker
@@ -64,11 +65,12 @@ class Drainer:
         _allow_many_files()
         self._worker, self._parent = worker, os.getppid()
         self._loop, self._losses = Loop(), Losses()
-        self._sinks = Sinks(self._loop, self._losses)
+        self._channel = Channel(self._loop, worker.sockets["channel"], "channel")
+        teller = Teller(self._channel, self._losses, self._loop.now)
+        self._sinks = Sinks(self._loop, self._losses, teller)
         self._streams: dict[int, Stream] = {}
         self._sources: dict[int, Source] = {}
         self._rests: Rests | None = None
-        self._channel = Channel(self._loop, worker.sockets["channel"], "channel")
         self._loop.watch(worker.fileno(), "stop")
 
     def run(self) -> None:

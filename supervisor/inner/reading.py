@@ -12,9 +12,10 @@ import os
 import pickle
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from supervisor.settings import Settings
+from supervisor.stored import Stored
 from supervisor.unix.descriptors import FIRST
 
 DESCRIPTOR = FIRST  # where the reader finds the memory file
@@ -26,10 +27,14 @@ FIXED = ("name", "socket", "pidfile", "state_dir")
 
 @dataclass(frozen=True)
 class Reading:
-    """The new settings with what is to be warned of; or None with all mistakes, a line each."""
+    """The new settings with what is to be warned of; or None with all mistakes, a line each.
+
+    `stored` is what the state file holds of their tasks, if that was asked for.
+    """
 
     settings: Settings | None
     lines: tuple[str, ...] = ()
+    stored: Mapping[str, Stored] = field(default_factory=dict)
 
 
 def argv(settings: Settings, base_path: Sequence[str]) -> tuple[str, ...]:
@@ -47,11 +52,14 @@ def _flags() -> list[str]:
     return words[1 : words.index("-c")] if "-c" in words else []
 
 
-def question(environ: Mapping[str, str]) -> int:
-    """A memory file for one reader; ``environ`` is what the master was started with."""
+def question(environ: Mapping[str, str], state_file: str | None = None) -> int:
+    """A memory file for one reader; ``environ`` is what the master was started with.
+
+    ``state_file`` is to be read if there are tasks now, for a master that had none.
+    """
     fd = os.memfd_create("supervisor-reading")
     with open(fd, "wb", closefd=False) as file:
-        pickle.dump(dict(environ), file)
+        pickle.dump((dict(environ), state_file), file)
     os.lseek(fd, 0, os.SEEK_SET)  # the offset is shared with the reader
     return fd
 
@@ -68,8 +76,8 @@ def result(fd: int) -> Reading:
 
 def _answer(data: bytes) -> Reading:
     match pickle.loads(data):  # noqa: S301  # written by our own process, which runs no code of a user's
-        case ("settings", Settings() as settings, list(lines)):
-            return Reading(settings, tuple(map(str, lines)))
+        case ("settings", Settings() as settings, dict(stored), list(lines)):
+            return Reading(settings, tuple(map(str, lines)), stored)
         case ("errors", list(lines)) if lines:
             return Reading(None, tuple(map(str, lines)))
     return _unread("its reader left without an answer")  # it is still the question

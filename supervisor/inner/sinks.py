@@ -1,7 +1,7 @@
 """Where the lines of workers end up: files and terminals, each open once, shared by all who write there.
 
-Knows which stream writes to which of them and adds up what they lose; knows
-nothing of pipes or of the master.
+Those of runs of tasks go to the master, see `telling`.  Knows which stream writes to
+which of them and adds up what they lose; knows nothing of pipes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from supervisor.inner.losses import Losses
 from supervisor.inner.prefix import Prefixes
+from supervisor.inner.telling import MasterSink, Teller
 from supervisor.log import choose_colour
 from supervisor.unix.drains import TERMINAL
 from supervisor.unix.loop import WRITE, Loop
@@ -96,14 +97,14 @@ class TerminalSink:
             )
 
 
-Sink = FileSink | TerminalSink
+Sink = FileSink | TerminalSink | MasterSink
 
 
 class Sinks:
     """All of them."""
 
-    def __init__(self, loop: Loop, losses: Losses) -> None:
-        self._loop, self._losses = loop, losses
+    def __init__(self, loop: Loop, losses: Losses, teller: Teller) -> None:
+        self._loop, self._losses, self._teller = loop, losses, teller
         self._prefixes = Prefixes()
         self._files: dict[str, FileSink] = {}
         self._terminals: dict[int, TerminalSink] = {}
@@ -114,6 +115,8 @@ class Sinks:
             case {"key": str(key), "worker": str(worker), "terminal": int(fd)}:
                 self._prefixes.know(worker)
                 sink: Sink = self._terminal(fd)
+            case {"key": str(key), "number": int(number), "told": True}:
+                sink = MasterSink(self._teller, number)
             case {"key": str(key), "file": str(path), "max_size": int() | None as size, "keep": int(keep)}:
                 sink = self._file(path)
                 sink.enter(id, size, keep)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 import traceback
 from collections.abc import Mapping
 from typing import Any
@@ -20,12 +21,16 @@ from typing import Any
 from supervisor import __version__
 from supervisor.announcer import Announcer
 from supervisor.child.birth import foreign_modules
+from supervisor.control.protocol import REFUSED, Refusal
 from supervisor.control.requests import Requests
 from supervisor.control.server import Server
 from supervisor.decide.inner import is_inner
 from supervisor.decide.life import Life
 from supervisor.decide.pool import Pool
+from supervisor.decide.pools import is_run
 from supervisor.decide.stopping import Firmness
+from supervisor.decide.task_actions import Reply
+from supervisor.decide.tasks import Tasks
 from supervisor.errors import StartError
 from supervisor.exits import Exit, signal_name
 from supervisor.hook_thread import HookThread
@@ -34,20 +39,23 @@ from supervisor.master.editions import Editions
 from supervisor.master.hands import Hands
 from supervisor.master.voice import Voice
 from supervisor.messages import hear
-from supervisor.settings import Settings
-from supervisor.status import Beside, snapshot
+from supervisor.settings import Settings, TaskSettings
+from supervisor.status import Beside, dated, snapshot
+from supervisor.stored import Stored
 from supervisor.unix.children import Children
+from supervisor.unix.clock import ClockWatch
 from supervisor.unix.doors import Doors
-from supervisor.unix.drains import STDERR, STDOUT, Last
+from supervisor.unix.drains import STDERR, STDOUT, Last, Lost, Said
 from supervisor.unix.loop import Loop, Seen
 from supervisor.unix.process import end, has_children
+from supervisor.unix.stores import Failed, Found, Saved
 from supervisor.unix.usage import usage
 
 LAST_SWEEPS = 3  # a killed process may leave children of its own, which come to us
 FROZEN = 1.0  # a turn so many seconds late means that the master itself did not run
 # Messages before exits: a worker that said READY and is gone was ready.
 # The answers of templates first of all: a worker's pid must be known before it is heard or buried.
-ORDER = "signal template notify hook control client output drain meter told exit"
+ORDER = "clock signal template notify hook control client output drain meter store told exit"
 RANK = {kind: place for place, kind in enumerate(ORDER.split())}
 
 
@@ -61,9 +69,11 @@ class Master:
         loop: Loop,
         environ: Mapping[str, str],
         nofile: tuple[int, int],
+        stored: Mapping[str, Stored],
     ) -> None:
         self.doors, self.loop = doors, loop
-        self.life = Life(settings, _chance, terminals=(os.isatty(STDOUT), os.isatty(STDERR)))
+        tasks = Tasks(settings.tasks, stored, _next_due, _chance, now=loop.now(), wall=time.time())
+        self.life = Life(settings, _chance, (os.isatty(STDOUT), os.isatty(STDERR)), tasks)
         self.children = Children(loop)
         self.hooks = HookThread(settings)
         self.announcer = Announcer(settings.master, loop)
@@ -87,6 +97,10 @@ class Master:
         requests = Requests(self.life, self._picture, loop.now)
         self.server = Server(loop, doors.control.socket, requests.answer, self._server_failed)
         self.announcer.publish = self.server.publish
+        self.hands.reply = self._reply
+        self.clock = ClockWatch()
+        if self.clock.fd >= 0:
+            loop.watch(self.clock.fd, "clock")
         for receiver in doors.receivers():
             loop.watch(receiver.socket.fileno(), "notify")
         loop.watch(self.hooks.fd, "hook")
@@ -133,6 +147,7 @@ class Master:
         """Wait, and turn everything that happened into facts."""
         seen = self.loop.poll(deadline)
         now = self.loop.now()
+        self.life.clock(now, time.time())
         facts, self.hands.facts = self.hands.facts, []
         for fact in facts:
             fact()
@@ -168,6 +183,10 @@ class Master:
                 self._note_output()
             case "meter":
                 self._note_memory()
+            case "store":
+                self._note_stored()
+            case "clock":
+                self.clock.seen()
             case "told":
                 self._note_exec(seen.key, now)
             case "hook":
@@ -236,16 +255,31 @@ class Master:
 
     def _note_output(self) -> None:
         for told in self.births.drains.seen():
-            if isinstance(told, Last):
-                self.voice.lines(told.number, told.lines)
-            else:
-                self.tell("output.lost", reason=str(told), dropped=told.dropped, cut=told.cut)
+            match told:
+                case Last(number, lines):
+                    self.voice.lines(number, lines)
+                    self.life.runs.printed(number, lines)
+                case Said(number, lines):
+                    if run := self.life.runs.run_of(number):
+                        self.tell("task.output", task=run[0], run=run[1], lines=lines)
+                case Lost(_, dropped, cut):
+                    self.tell("output.lost", reason=str(told), dropped=dropped, cut=cut)
 
     def _note_memory(self) -> None:
         for pid, used in self.births.meter.answers().items():
             if found := self._found(pid):
                 pool, number = found
                 pool.measured(number, used)
+
+    def _note_stored(self) -> None:
+        for answer in self.births.stores.answers():
+            match answer:
+                case Saved(token):
+                    self.life.tasks.saved(token)
+                case Failed(token, why):
+                    self.life.tasks.unsaved(token, why)
+                case Found(token, rows):
+                    self.life.tasks.answered(token, rows)
 
     def _note_hooks(self) -> None:
         for ended in self.hooks.results():
@@ -262,10 +296,11 @@ class Master:
         if buried is None:
             return
         end, group = buried
-        if self.births.drains.gone(number):
-            self.voice.await_lines(number)
         pool = self.life.whose(number)
-        self.life.exited(number, end, now)
+        lines_follow = self.births.drains.gone(number)
+        if lines_follow and pool is not None and not is_run(pool.name):
+            self.voice.await_lines(number)
+        self.life.exited(number, end, now, lines_follow=lines_follow)
         if pool is not None and is_inner(pool.name):
             self.births.template_gone(pool.name)
         if group is not None:
@@ -281,8 +316,19 @@ class Master:
     def _picture(self) -> dict[str, Any]:
         return snapshot(self.life, self._beside, self.loop.now())
 
+    def _reply(self, reply: Reply) -> None:
+        """To who commanded something of tasks."""
+        result = dated(reply.result) if reply.error is None else Refusal(REFUSED, reply.error)
+        self.server.reply(reply.request.number, result)
+
     def _server_failed(self, error: Exception) -> None:
         self.tell("master.error", traceback="".join(traceback.format_exception(error)))
+
+
+def _next_due(task: TaskSettings, after: float) -> float | None:
+    from supervisor.calendar import next_due  # only where there is such a task: it costs the master memory
+
+    return next_due(task, after)
 
 
 def _chance() -> float:

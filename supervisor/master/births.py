@@ -20,6 +20,7 @@ from supervisor.child.callable import live
 from supervisor.child.refusal import STARTED
 from supervisor.decide import actions, inner
 from supervisor.decide.life import Life
+from supervisor.decide.pools import is_run
 from supervisor.decide.worker import Worker
 from supervisor.exits import End
 from supervisor.inner import reading
@@ -29,9 +30,10 @@ from supervisor.settings import Hooks
 from supervisor.unix import title
 from supervisor.unix.children import Children
 from supervisor.unix.doors import Doors
-from supervisor.unix.drains import STDERR, STDOUT, Drains, sink_of
+from supervisor.unix.drains import STDERR, STDOUT, Drains, Told, sink_of
 from supervisor.unix.loop import Loop
 from supervisor.unix.meter import Meter
+from supervisor.unix.stores import Stores
 from supervisor.unix.templates import Templates
 
 Fact = Callable[[], None]
@@ -63,6 +65,7 @@ class Births:
     ) -> None:
         self.foreign: frozenset[str] = frozenset()  # modules that only the master's hooks brought in
         self.drains, self.templates, self.meter = Drains(loop), Templates(loop), Meter(loop)
+        self.stores = Stores(loop)
         self._editions, self._life, self._doors, self._loop = editions, life, doors, loop
         self._children, self._voice, self._environ, self._nofile = children, voice, environ, nofile
         self._question: int | None = None  # the memory file of the reader
@@ -118,6 +121,8 @@ class Births:
             return Job(worker.id, run, sealed.pop_all().close)
 
     def _begin_output(self, worker: Worker) -> tuple[int | None, int | None]:
+        if is_run(worker.pool):
+            return self.drains.begin(worker.id, worker.name, Told(), Told())
         out, err = (
             self._inherited[fd] if setting == "inherit" else sink_of(setting, fd)
             for fd, setting in ((STDOUT, worker.settings.stdout), (STDERR, worker.settings.stderr))
@@ -146,6 +151,8 @@ class Births:
                 return self._with_channel(worker, self.drains.connect(), self.drains.connected)
             case inner.METER:
                 return self._with_channel(worker, self.meter.connect(), self.meter.sealed)
+            case inner.STORE:
+                return self._with_channel(worker, self.stores.connect(), self.stores.sealed)
             case inner.READER:
                 return self._reader(worker)
         return self._template(worker)
@@ -157,7 +164,8 @@ class Births:
 
     def _reader(self, worker: Worker) -> Job:
         self.forget_question()
-        self._question = reading.question(self._environ)
+        state_file = None if self._life.everybody.remembers else self._editions.current.master.state_file
+        self._question = reading.question(self._environ, state_file)
         argv = reading.argv(self._editions.current, self._editions.base_path)
         birth = self._birth(worker)
         birth = replace(
@@ -264,4 +272,5 @@ class Births:
         """At the master's end."""
         self.drains.close()
         self.meter.close()
+        self.stores.close()
         self.forget_question()

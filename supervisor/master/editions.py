@@ -83,6 +83,8 @@ class Editions:
         for line in (*reading.lines, *unchangeable(self.current, reading.settings)):
             warn(line)
         settings = kept(self.current, reading.settings)
+        if settings.tasks:
+            self._doors.state.hold(settings.master.state_file)
         with contextlib.ExitStack() as undo:
             if log := self._new_log(settings):
                 undo.callback(log.close)

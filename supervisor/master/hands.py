@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from supervisor.decide import actions
 from supervisor.decide.actions import Action, Note
 from supervisor.decide.inner import template_name
-from supervisor.decide.life import Life
+from supervisor.decide.life import Life, Plan
 from supervisor.decide.stopping import Firmness, Phase
+from supervisor.decide.task_actions import Ask, Reply, Save
 from supervisor.decide.worker import Worker
 from supervisor.errors import SupervisorError
 from supervisor.exits import End, signal_number
@@ -45,11 +46,12 @@ class Hands:
     ) -> None:
         self._warned_of_threads = False
         self.status: int | None = None  # the exit status, once the plan says so
+        self.reply: Callable[[Reply], None] = lambda _: None  # to who commanded something of tasks
         self.facts: list[Fact] = []  # what actions brought about, for the next turn
         self._life, self._editions, self._births = life, editions, births
         self._children, self._hooks, self._voice = children, hooks, voice
 
-    def carry_out(self, plan: Iterable[Action]) -> None:
+    def carry_out(self, plan: Plan) -> None:
         """Do everything that was planned; the forks last, and all at once."""
         starts: list[actions.Start] = []
         for action in plan:
@@ -60,7 +62,7 @@ class Hands:
         if starts:
             self._start_or_tell(starts)
 
-    def _do(self, action: Action) -> None:  # noqa: C901, PLR0912  # every action has its case here
+    def _do(self, action: Action | Save | Ask | Reply) -> None:  # noqa: C901, PLR0912  # every action has its case here
         match action:
             case Note():
                 self._voice.say(action)
@@ -86,6 +88,12 @@ class Hands:
                 self._editions.commit(generation)
             case actions.Undo(generation):
                 self._editions.undo(generation)
+            case Save(token, rows):
+                self._births.stores.save(token, rows)
+            case Ask(token, question):
+                self._births.stores.ask(token, question)
+            case Reply():
+                self.reply(action)
             case actions.Finish(status):
                 self.status = status
 
@@ -134,10 +142,11 @@ class Hands:
         try:
             found = self._births.answered()
             settings, changed = self._editions.prepare(generation, found, lambda line: warn(reason=line))
+            stored = found.stored
         except (SupervisorError, OSError) as error:
             self.facts.append(partial(self._life.refused, str(error)))
         else:
-            self.facts.append(partial(self._life.prepared, settings, changed))
+            self.facts.append(partial(self._life.prepared, settings, changed, stored))
 
     # -- ending --------------------------------------------------------------------
 

@@ -15,15 +15,18 @@ from supervisor.announcer import Announcer
 from supervisor.decide.actions import Note
 from supervisor.decide.inner import is_inner
 from supervisor.decide.life import Life
+from supervisor.decide.pools import is_run
 from supervisor.decide.worker import Worker
 from supervisor.hook_thread import HookThread
 from supervisor.service import Service
-from supervisor.status import iso
+from supervisor.status import dated, iso
 from supervisor.unix.notify import Systemd, watchdog_interval
 
 LAST_WORDS = 0.5  # seconds that the drainer has to tell a worker's last lines
 # Of the master's own processes only what went wrong is worth more than debugging.
 WORTH_SAYING = ("worker.failed", "worker.killed", "worker.stack", "signal.denied")
+# The beginning and the end of a task's run have events of their own.
+TOLD_OTHERWISE = ("worker.started", "worker.ready", "worker.exited", "worker.failed")
 
 
 class Voice:
@@ -51,10 +54,14 @@ class Voice:
         if note.event in ("reload.done", "reload.failed"):
             error = fields.get("error")
             self.last_reload = {"ok": error is None, "error": error, "at": iso(time.time())}
+        if note.event.startswith("task."):
+            fields = dated(fields)
         if note.worker is not None:
             fields = _identity(note.worker) | fields
         if is_inner(str(fields.get("pool", ""))):
             self._say_of_inner(note.event, fields)
+        elif is_run(str(fields.get("pool", ""))):
+            self._say_of_run(note.event, fields)
         elif note.worker is not None and note.event in ("worker.exited", "worker.failed"):
             self._bury(note.worker, note.event, fields)
         else:
@@ -67,6 +74,10 @@ class Voice:
     def _say_of_inner(self, event: str, fields: dict[str, Any]) -> None:
         level = None if event in WORTH_SAYING else "debug"
         self.tell(event.replace("worker.", "inner.").replace("pool.", "inner."), level, **fields)
+
+    def _say_of_run(self, event: str, fields: dict[str, Any]) -> None:
+        otherwise = event in TOLD_OTHERWISE or event.startswith("pool.")
+        self.tell(event, "debug" if otherwise else None, **fields)
 
     # -- last words --------------------------------------------------------------------
 

@@ -19,11 +19,6 @@ BESIDE = ("-wal", "-shm", "-journal")  # SQLite's own names
 Identity = tuple[int, int]  # device and inode
 
 
-def path_of(state_dir: str, name: str) -> str:
-    """The state file of the master ``name``."""
-    return os.path.join(state_dir, f"{name}.sqlite")
-
-
 def prepare(path: str) -> None:
     """Have a private file, in a folder that is safe; StartError or OSError."""
     make_folder_of(path)

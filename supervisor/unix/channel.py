@@ -73,6 +73,11 @@ class Channel:
             os.close(self._theirs)
             self._theirs = None
 
+    @property
+    def waiting(self) -> int:
+        """So many messages have found no room yet."""
+        return len(self._queue)
+
     def send(self, message: Message, fds: Sequence[int] = (), *, ours: bool = False) -> None:
         """Send now or when there is room.
 

@@ -1,4 +1,4 @@
-"""What the master holds open to the world: pidfile, control socket, notify sockets, listening sockets.
+"""What the master holds open: pidfile, control socket, notify sockets, listening sockets, state file.
 
 Opened together before the first fork, so that a second master or a bad path is
 found out while nothing has happened; closed and removed together at the end.
@@ -16,6 +16,7 @@ from supervisor.settings import Account, MasterSettings, Settings
 from supervisor.unix import control_socket
 from supervisor.unix.control_socket import ControlSocket
 from supervisor.unix.files import Pidfile, make_folder
+from supervisor.unix.held import Held
 from supervisor.unix.listen_fds import received
 from supervisor.unix.notify import Receiver
 from supervisor.unix.sockets import Listeners
@@ -31,6 +32,7 @@ class Doors:
     control: ControlSocket
     notify: Receiver
     listeners: Listeners
+    state: Held
     for_users: dict[int, Receiver] = field(default_factory=dict)  # by uid: who may not write to ours
 
     def receivers(self) -> list[Receiver]:
@@ -69,7 +71,9 @@ class Doors:
             self.pidfile.remove()
 
 
-def open_doors(settings: Settings, environ: Mapping[str, str], warn: Callable[[str], None]) -> Doors:
+def open_doors(
+    settings: Settings, environ: Mapping[str, str], warn: Callable[[str], None], state: Held | None = None
+) -> Doors:
     """Take the pidfile and the sockets; StartError or AlreadyRunningError if that cannot be."""
     master = settings.master
     with contextlib.ExitStack() as undo:
@@ -82,7 +86,7 @@ def open_doors(settings: Settings, environ: Mapping[str, str], warn: Callable[[s
         notify = Receiver(_beside(master.socket))
         undo.callback(notify.close)
         listeners.commit(listeners.prepare(settings.sockets))
-        doors = Doors(pidfile, control, notify, listeners)
+        doors = Doors(pidfile, control, notify, listeners, state or Held())
         doors.admit(settings.accounts.values())
         undo.pop_all()
     for name in listeners.unclaimed():

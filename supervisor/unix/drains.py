@@ -28,7 +28,20 @@ class Terminal:
     fd: int
 
 
-Sink = Output | Terminal
+@dataclass(frozen=True)
+class Told:
+    """The master itself, which makes events of the lines: of what has no file of its own."""
+
+
+Sink = Output | Terminal | Told
+
+
+@dataclass(frozen=True)
+class Said:
+    """Whole lines that the worker with that number wrote, without control characters."""
+
+    number: int
+    lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +56,7 @@ class Last:
 class Lost:
     """Output that could not be kept, since the last time; also told with zeros when a file has a problem."""
 
-    key: str  # "pools.web.stdout", or `TERMINAL`
+    key: str  # "pools.web.stdout", "tasks.nightly.stdout", or `TERMINAL`
     dropped: int  # whole lines
     cut: int  # lines of which only the beginning was kept
     why: str  # "cannot write FILE: No space left on device", or empty
@@ -119,13 +132,16 @@ class Drains:
 
     def _hold(self, fd: int, number: int, worker: str, stream: str, sink: Sink | None) -> None:
         self._made += 1
-        key = f"pools.{worker.rpartition('.')[0]}.{stream}"
+        name = worker.rpartition(".")[0]
+        key = f"{name}.{stream}" if "." in name else f"pools.{name}.{stream}"
         slot = self._slots.pop() if self._slots else len(self._pipes)
         take: Message = {"take": self._made, "number": number, "worker": worker, "key": key, "slot": slot}
         if isinstance(sink, Output):
             take |= {"file": sink.file, "max_size": sink.max_size, "keep": sink.keep}
-        elif sink is not None:
+        elif isinstance(sink, Terminal):
             take["terminal"] = sink.fd
+        elif sink is not None:
+            take["told"] = True
         self._pipes[self._made] = _Pipe(fd, take)
         self._send(take, fd)
 
@@ -171,7 +187,7 @@ class Drains:
         if self._channel:
             self._channel.sealed()
 
-    def seen(self) -> list[Last | Lost]:
+    def seen(self) -> list[Said | Last | Lost]:
         """What the drainer told; also sends on what found no room before."""
         channel = self._channel
         if channel is None:
@@ -206,8 +222,10 @@ class Drains:
             self._channel.close()
             self._channel = None
 
-    def _read(self, message: Message) -> Last | Lost | None:
+    def _read(self, message: Message) -> Said | Last | Lost | None:
         match message:
+            case {"said": int(number), "lines": list(lines)}:
+                return Said(number, tuple(map(str, lines)))
             case {"closed": int(id)}:
                 self._let_go(id)
                 self._try_refused()

@@ -15,6 +15,18 @@ from supervisor.errors import StartError
 from supervisor.unix.files import make_folder
 
 
+class Held:
+    """The lock of one master, where it has tasks: taken once, for its whole life."""
+
+    def __init__(self, fd: int | None = None) -> None:
+        self._fd = fd
+
+    def hold(self, path: str) -> None:
+        """Keep the state file ``path`` for this master; StartError if another one has it."""
+        if self._fd is None:
+            self._fd = hold(path)
+
+
 def make_folder_of(path: str) -> None:
     """Have the folder of the state file ``path``, 0700 if it is not there; StartError.
 

@@ -53,7 +53,7 @@ class Stage:
         self._thread = threading.Thread(target=self._turn)
         self._thread.start()
 
-    def answer(self, method: str, params: protocol.Params) -> object:
+    def answer(self, method: str, params: protocol.Params, _uid: int) -> object:
         self.asked.append(method)
         self.params[method] = params
         self.script.get(method, lambda: None)()

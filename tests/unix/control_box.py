@@ -33,7 +33,7 @@ class Box:
         self.path = path
         self.to_publish: list[dict[str, object]] = []
 
-    def answer(self, method: str, params: protocol.Params) -> object:
+    def answer(self, method: str, params: protocol.Params, _uid: int) -> object:
         self.asked.append((method, params))
         result = self.results.get(method, True)
         if isinstance(result, Exception):

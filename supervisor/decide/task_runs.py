@@ -1,0 +1,217 @@
+"""The runs of tasks among the pools: each is a pool of one worker that is never replaced.
+
+::
+
+    StartRun -> a pool "tasks.NAME" -> forked -> gone -> its last lines are known -> Tasks.ended
+    StopRun  -> that pool is not wanted any more
+
+So a run has readiness, acknowledgement, deadlines, a process group and a place in
+`stop.report` like any worker.  A fork that fails is tried again, as it is for
+any worker: the machine's fault is not held against the task.  Knows how a run
+ended; what follows from that, and when one is due, is known by `tasks`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from supervisor.decide.actions import Action, Note
+from supervisor.decide.deadlines import Deadlines
+from supervisor.decide.pool import Pool
+from supervisor.decide.pools import RUNS, Pools
+from supervisor.decide.replacement import FORKS_AT_ONCE
+from supervisor.decide.run import FAILED, INTERRUPTED, OK
+from supervisor.decide.task_actions import StartRun, StopRun
+from supervisor.decide.tasks import Tasks
+from supervisor.decide.worker import Worker
+from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End, explain
+from supervisor.settings import PoolSettings, Seconds, TaskSettings
+
+LAST_WORDS = 0.5  # seconds for a dead run's last lines to be told
+
+
+@dataclass
+class Going:
+    """A run that has begun and is not over."""
+
+    task: str
+    run: int
+    pool: Pool
+    pid: int | None = None  # as it was told to the tasks
+    late: bool = False  # it had its time
+    why: str | None = None  # it could not be forked yet
+    worker: Worker | None = None  # the one that is dead, while its last lines are waited for
+    end: End | None = None
+    gone_at: float = 0.0
+
+
+class TaskRuns:
+    """All runs that go on, and those that wait for a turn with room for one more fork."""
+
+    def __init__(self, tasks: Tasks, pools: Pools, stop_timeout: Seconds) -> None:
+        self.stop_timeout = stop_timeout  # of runs that begin
+        self.generation = 1  # the same
+        self._tasks, self._pools = tasks, pools
+        self._queue: deque[StartRun] = deque()
+        self._going: dict[str, Going] = {}  # by the name of its pool
+        self._forking = 0
+        self._awaited: Deadlines[str] = Deadlines()  # whose last lines are to come
+        self._by_worker: dict[int, str] = {}  # these, by their worker's number
+
+    # -- questions -------------------------------------------------------------
+
+    @property
+    def unfinished(self) -> bool:
+        """A run is dead and has not been told of."""
+        return bool(self._by_worker)
+
+    def deadline(self) -> float | None:
+        """When `look` will next have something to do."""
+        return self._awaited.earliest()
+
+    def run_of(self, worker: int) -> tuple[str, int] | None:
+        """The task and the run of this worker, dead or alive."""
+        pool = self._pools.whose(worker)
+        going = self._going.get(pool.name if pool else self._by_worker.get(worker, ""))
+        return (going.task, going.run) if going else None
+
+    # -- facts -----------------------------------------------------------------
+
+    def heard(self, news: Iterable[Action]) -> None:
+        """What the pools have to tell: a run that was forked is told of with its pid."""
+        for note in news:
+            if isinstance(note, Note) and note.event == "worker.started" and note.worker:
+                self._forked(note.worker)
+
+    def _forked(self, worker: Worker) -> None:
+        going = self._going.get(worker.pool)
+        if going and going.pid is None and worker.pid is not None:
+            going.pid = worker.pid
+            self._forking -= 1
+            self._tasks.started(going.task, going.run, worker.pid)
+
+    def exiting(self, worker: Worker, end: End, now: float, *, lines_follow: bool) -> None:
+        """A worker is gone, or could not be forked; to be told before its pool hears of it."""
+        going = self._going.get(worker.pool)
+        if going is None or worker.id not in going.pool.workers:
+            return
+        self._forked(worker)
+        if end.error is not None and not (going.late or self._tasks.stopping):
+            going.why = end.error
+            return
+        going.worker, going.end, going.gone_at = worker, end, now
+        self._by_worker[worker.id] = worker.pool
+        self._awaited.set(worker.pool, now + LAST_WORDS if lines_follow else now)
+
+    def printed(self, worker: int, lines: Iterable[str]) -> None:
+        """What a dead worker wrote last."""
+        if name := self._by_worker.get(worker):
+            self._over(self._going[name], tuple(lines))
+
+    # -- the plan --------------------------------------------------------------
+
+    def start(self, action: StartRun) -> None:
+        """A run is to begin."""
+        self._queue.append(action)
+
+    def stop(self, action: StopRun, now: float) -> None:
+        """A run had its time."""
+        self._queue = deque(start for start in self._queue if start.run != action.run)
+        going = self._going.get(pool_name(action.task))
+        if going is None or going.run != action.run:
+            self._tasks.ended(action.task, action.run, FAILED, error="it could not begin in time")
+            return
+        going.late = True
+        if going.pool.workers:
+            self._pools.retire(going.pool, now, reason=action.reason)
+        elif going.worker is None:
+            self._conclude(going, FAILED, End(error=going.why))
+
+    def look(self, now: float) -> None:
+        """Begin what there is room for; be done with what is over."""
+        for name in self._awaited.due(now):
+            self._over(self._going[name], ())
+        while self._queue and self._forking < FORKS_AT_ONCE and not self._tasks.stopping:
+            self._begin(self._queue.popleft())
+        if self._tasks.stopping:
+            self._give_up_unborn()
+
+    def _begin(self, start: StartRun) -> None:
+        settings = as_pool(start.settings, self.stop_timeout)
+        pool = self._pools.add_run(settings, self.generation)
+        self._going[settings.name] = Going(start.task, start.run, pool)
+        self._forking += 1
+
+    def _give_up_unborn(self) -> None:
+        """A stop has begun: who is not there yet never will be."""
+        for start in self._queue:
+            self._tasks.ended(start.task, start.run, INTERRUPTED)
+        self._queue.clear()
+        for going in [g for g in self._going.values() if g.worker is None and not g.pool.workers]:
+            self._conclude(going, INTERRUPTED, End(error=going.why))
+
+    def _over(self, going: Going, lines: tuple[str, ...]) -> None:
+        assert going.worker is not None
+        assert going.end is not None
+        worker, end = going.worker, going.end
+        del self._by_worker[worker.id]
+        self._awaited.drop(worker.pool)
+        cut = self._tasks.stopping and (worker.killed is not None or end.error is not None)
+        interrupted = not going.late and (cut or was_told(worker, end))
+        outcome = INTERRUPTED if interrupted else OK if end.code == WORKER_DONE else FAILED
+        reason = explain(end, worker.killed, worker.error)
+        if interrupted:
+            reason = f"the master is stopping ({reason})" if self._tasks.stopping else "it was told to stop"
+        seconds = going.gone_at - worker.born_at
+        self._conclude(going, outcome, end, seconds=seconds, lines=lines, reason=reason)
+
+    def _conclude(
+        self,
+        going: Going,
+        outcome: str,
+        end: End,
+        *,
+        seconds: float | None = None,
+        lines: tuple[str, ...] = (),
+        reason: str | None = None,
+    ) -> None:
+        del self._going[going.pool.name]
+        self._forking -= going.pid is None
+        self._pools.end_run(going.pool)
+        self._tasks.ended(
+            going.task,
+            going.run,
+            outcome,
+            code=end.code,
+            signal=end.signal,
+            seconds=seconds,
+            lines=lines,
+            error=end.error,
+            reason=reason,
+        )
+
+
+def pool_name(task: str) -> str:
+    """No pool of a configuration has a dot in its name."""
+    return RUNS + task
+
+
+def as_pool(task: TaskSettings, stop_timeout: Seconds) -> PoolSettings:
+    """One run as a pool."""
+    return PoolSettings(
+        pool_name(task.name),
+        target=task.target,
+        command=task.command,
+        options=task.options,
+        env=task.env,
+        stop_timeout=stop_timeout,
+        restart="never",
+    )
+
+
+def was_told(worker: Worker, end: End) -> bool:
+    """Whether it left because the master, or a person, wanted it to, and so was not done by itself."""
+    by_a_person = worker.acknowledged_at is not None or end.code == WORKER_REPLACE
+    return worker.asked_at is not None or (worker.settings.command is None and by_a_person)
