@@ -120,7 +120,9 @@ def task(table: Mapping[str, Any], read: TaskSettings, path: KeyPath) -> Iterato
     if "command" in table and "target" not in table and table.get("options"):
         yield Problem((*path, "options"), "is for a 'target': a command knows nothing of options")
     if "retry_after" in table and read.pause_after_failures == 0:
-        yield Problem((*path, "retry_after"), "has no meaning: with pause_after_failures = 0 it is never errored")
+        yield Problem(
+            (*path, "retry_after"), "has no meaning with pause_after_failures = 0: it is never errored"
+        )
 
 
 def wrong_zone(name: str) -> str | None:

@@ -44,10 +44,8 @@ class Requests:
                 self._hush(method == "quiet")
             case "scale":
                 self._scale(params["pool"], params["workers"])
-            case "tasks.list":
-                return self._picture()["tasks"]
             case _ if method.startswith("tasks."):
-                return self._order(method, params, "root" if uid == 0 else f"uid {uid}")
+                return self._of_tasks(method, params, "root" if uid == 0 else f"uid {uid}")
             case _:
                 raise Refusal(METHOD_NOT_FOUND, f"no method {method!r}")
         return True
@@ -73,8 +71,10 @@ class Requests:
             raise Refusal(REFUSED, "it is stopping already, and workers take no new work")
         self._life.hush(on)
 
-    def _order(self, method: str, params: Params, by: str) -> Later:
-        """What a person wants of tasks."""
+    def _of_tasks(self, method: str, params: Params, by: str) -> object:
+        """What a person wants to know or to have done."""
+        if method == "tasks.list":
+            return self._picture()["tasks"]
         if not self._life.everybody.remembers:
             raise Refusal(REFUSED, "there are no tasks: the configuration has no [tasks.NAME]")
         tasks, later = self._life.tasks, Later(next(self._numbers))

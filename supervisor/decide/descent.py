@@ -71,30 +71,21 @@ class Descent:
             case Phase.TERMINATE:
                 waiting = [self._latest(pool) for pool in self._untold()]
                 return min([self.stop.deadline, *waiting])
-            case Phase.KILL if self._must_write:
-                return self._write_until
-            case Phase.KILL if self._lacks_reader:
-                return self.stop.phase_began + inner.STOP_SECONDS
             case Phase.KILL | Phase.HELPERS:
-                return self.stop.phase_began + GIVE_UP_SECONDS
+                return self._inner_until() or self.stop.phase_began + GIVE_UP_SECONDS
         return None
 
-    @property
-    def _lacks_reader(self) -> bool:
-        """All workers are gone, and whoever reads what they printed last has died: it will come back."""
-        reader = self._pools.inner.get(inner.OUTPUT)
+    def _inner_until(self) -> float | None:
+        """Until when the inner pools stay, though nobody else is left: their work is not done."""
+        if self.stop.phase is not Phase.KILL or not self.empty:
+            return None
+        soon = self.stop.phase_began + inner.STOP_SECONDS
         forced = self.stop.firmness is Firmness.FORCE
-        return reader is not None and not reader.up and self.empty and not forced
-
-    @property
-    def _must_write(self) -> bool:
-        return self.empty and self._unwritten()
-
-    @property
-    def _write_until(self) -> float:
-        """A slow disk has the time that workers would have had, and at least a second."""
-        least = self.stop.phase_began + inner.STOP_SECONDS
-        return least if self.stop.firmness is Firmness.FORCE else max(least, self.stop.deadline)
+        if self._unwritten():  # a slow disk has the time that workers would have had
+            return soon if forced else max(soon, self.stop.deadline)
+        reader = self._pools.inner.get(inner.OUTPUT)
+        lacks_reader = reader is not None and not reader.up  # it has died, and will come back
+        return soon if lacks_reader and not forced else None
 
     def _delay_until(self) -> float:
         return min(self.stop.phase_began + self._drain_delay, self.stop.half)
@@ -137,9 +128,7 @@ class Descent:
     def _after_the_deadline(self, now: float, broken: Exit | None) -> Iterator[Action]:
         stop = self.stop
         if stop.phase is Phase.KILL:
-            if self._lacks_reader and now < stop.phase_began + inner.STOP_SECONDS:
-                return
-            if self._must_write and now < self._write_until:
+            if (until := self._inner_until()) is not None and now < until:
                 return
             if self.empty:
                 self._pools.dismiss(now, everyone=True)

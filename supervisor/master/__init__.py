@@ -5,7 +5,8 @@
     one turn: plan -> do each action -> wait -> note each thing seen as a fact
 
 Nothing is decided here and nothing waits but `Loop.poll`.  What an action
-brings about is a fact of the next turn.  `hands` carries out, `voice` tells.
+brings about is a fact of the next turn.  `hands` carries out, `ears` take in
+what comes from children, `voice` tells.
 """
 
 from __future__ import annotations
@@ -20,14 +21,10 @@ from typing import Any
 
 from supervisor import __version__
 from supervisor.announcer import Announcer
-from supervisor.child.birth import foreign_modules
 from supervisor.control.protocol import REFUSED, Refusal
 from supervisor.control.requests import Requests
 from supervisor.control.server import Server
-from supervisor.decide.inner import is_inner
 from supervisor.decide.life import Life
-from supervisor.decide.pool import Pool
-from supervisor.decide.pools import is_run
 from supervisor.decide.stopping import Firmness
 from supervisor.decide.task_actions import Reply
 from supervisor.decide.tasks import Tasks
@@ -35,20 +32,19 @@ from supervisor.errors import StartError
 from supervisor.exits import Exit, signal_name
 from supervisor.hook_thread import HookThread
 from supervisor.master.births import Births
+from supervisor.master.ears import Ears
 from supervisor.master.editions import Editions
 from supervisor.master.hands import Hands
 from supervisor.master.voice import Voice
-from supervisor.messages import hear
 from supervisor.settings import Settings, TaskSettings
 from supervisor.status import Beside, dated, snapshot
 from supervisor.stored import Stored
 from supervisor.unix.children import Children
 from supervisor.unix.clock import ClockWatch
 from supervisor.unix.doors import Doors
-from supervisor.unix.drains import STDERR, STDOUT, Last, Lost, Said
+from supervisor.unix.drains import STDERR, STDOUT
 from supervisor.unix.loop import Loop, Seen
 from supervisor.unix.process import end, has_children
-from supervisor.unix.stores import Failed, Found, Saved
 from supervisor.unix.usage import usage
 
 LAST_SWEEPS = 3  # a killed process may leave children of its own, which come to us
@@ -69,6 +65,7 @@ class Master:
         loop: Loop,
         environ: Mapping[str, str],
         nofile: tuple[int, int],
+        *,
         stored: Mapping[str, Stored],
     ) -> None:
         self.doors, self.loop = doors, loop
@@ -92,6 +89,9 @@ class Master:
         )
         self.hands = Hands(
             self.life, self.editions, self.births, children=self.children, voice=self.voice, hooks=self.hooks
+        )
+        self.ears = Ears(
+            self.life, self.births, doors, children=self.children, voice=self.voice, hooks=self.hooks
         )
         self._beside = Beside(os.getpid(), loop.now(), self.voice.ends, usage, lambda: self.voice.last_reload)
         requests = Requests(self.life, self._picture, loop.now)
@@ -169,34 +169,18 @@ class Master:
 
     # -- what was seen -------------------------------------------------------------
 
-    def _note(self, seen: Seen, now: float) -> None:  # noqa: C901  # one kind of thing a case
+    def _note(self, seen: Seen, now: float) -> None:
         match seen.kind:
             case "signal":
                 self._note_signal(seen.key, now)
-            case "notify":
-                for receiver in self.doors.receivers():
-                    for pid, message in receiver.messages():
-                        self._hear(pid, message, now)
-            case "template":
-                self.births.learn()
-            case "drain":
-                self._note_output()
-            case "meter":
-                self._note_memory()
-            case "store":
-                self._note_stored()
             case "clock":
                 self.clock.seen()
-            case "told":
-                self._note_exec(seen.key, now)
-            case "hook":
-                self._note_hooks()
             case "control" | "client":
                 self.server.seen(seen, now)
             case "output":
                 self.announcer.flush()
-            case "exit":
-                self._bury(seen.key, now)
+            case _:
+                self.ears.note(seen, now)
 
     def _note_signal(self, number: int, now: float) -> None:  # noqa: C901  # one signal of the contract a case
         name = signal_name(number)
@@ -217,7 +201,7 @@ class Master:
                 self._reopen()
             case signal.SIGCHLD:
                 for child in self.children.blind():
-                    self._bury(child, now)
+                    self.ears.bury(child, now)
             case signal.SIGHUP:
                 self.life.renew(name, now)
             case _:
@@ -233,78 +217,6 @@ class Master:
         except StartError as error:
             self.tell("log.failed", reason=str(error))
         self.births.drains.reopen()
-
-    def _hear(self, pid: int, message: dict[str, str], now: float) -> None:
-        if found := self._found(pid):
-            hear(*found, message, now)
-
-    def _found(self, pid: int) -> tuple[Pool, int] | None:
-        """Whose pid that is, and the worker's number."""
-        number = self.children.number(pid)
-        pool = None if number is None else self.life.whose(number)
-        return None if number is None or pool is None else (pool, number)
-
-    def _note_exec(self, number: int, now: float) -> None:
-        pool = self.life.whose(number)
-        if (
-            self.births.executed(number)
-            and pool is not None
-            and pool.workers[number].settings.ready == "auto"
-        ):
-            pool.ready(number, now)
-
-    def _note_output(self) -> None:
-        for told in self.births.drains.seen():
-            match told:
-                case Last(number, lines):
-                    self.voice.lines(number, lines)
-                    self.life.runs.printed(number, lines)
-                case Said(number, lines):
-                    if run := self.life.runs.run_of(number):
-                        self.tell("task.output", task=run[0], run=run[1], lines=lines)
-                case Lost(_, dropped, cut):
-                    self.tell("output.lost", reason=str(told), dropped=dropped, cut=cut)
-
-    def _note_memory(self) -> None:
-        for pid, used in self.births.meter.answers().items():
-            if found := self._found(pid):
-                pool, number = found
-                pool.measured(number, used)
-
-    def _note_stored(self) -> None:
-        for answer in self.births.stores.answers():
-            match answer:
-                case Saved(token):
-                    self.life.tasks.saved(token)
-                case Failed(token, why):
-                    self.life.tasks.unsaved(token, why)
-                case Found(token, rows):
-                    self.life.tasks.answered(token, rows)
-
-    def _note_hooks(self) -> None:
-        for ended in self.hooks.results():
-            if ended.error:
-                self.tell("hook.failed", hook=ended.hook, traceback=ended.error)
-            if ended.moment == "import":
-                self.births.foreign = foreign_modules(self.hooks.brought)
-                self.life.imported(self.hooks.counts())
-            error = ended.error.strip().rpartition("\n")[2] if ended.error else None
-            self.life.hook_ended(ended.moment, ended.index, error)
-
-    def _bury(self, number: int, now: float) -> None:
-        buried = self.children.bury(number)
-        if buried is None:
-            return
-        end, group = buried
-        pool = self.life.whose(number)
-        lines_follow = self.births.drains.gone(number)
-        if lines_follow and pool is not None and not is_run(pool.name):
-            self.voice.await_lines(number)
-        self.life.exited(number, end, now, lines_follow=lines_follow)
-        if pool is not None and is_inner(pool.name):
-            self.births.template_gone(pool.name)
-        if group is not None:
-            self.life.outlived(group, now)
 
     def _reap(self) -> None:
         for pid in self.children.reap_adopted():

@@ -32,7 +32,7 @@ class Doors:
     control: ControlSocket
     notify: Receiver
     listeners: Listeners
-    state: Held
+    state: Held = field(default_factory=Held)
     for_users: dict[int, Receiver] = field(default_factory=dict)  # by uid: who may not write to ours
 
     def receivers(self) -> list[Receiver]:
