@@ -18,7 +18,7 @@ from supervisor import log
 from supervisor.errors import StartError
 from supervisor.settings import MasterSettings
 from supervisor.unix.loop import WRITE, Loop
-from supervisor.unix.output import Output
+from supervisor.unix.output import LIMIT, Output
 
 STDERR = 2
 LAST_WORDS = 1.0  # seconds that the last lines may take to get out
@@ -43,7 +43,9 @@ class Announcer:
             # What a task's run printed stands above already; so do a worker's last lines on a terminal.
             above = self._format != "json" and (self._on_terminal or "task" in said)
             shown = said | {"output": None} if above and "output" in said else said
-            self._output.write(log.render(shown, self._format, self._colour))
+            # What a task prints must not be what keeps others' words from the log.
+            limit = LIMIT // 2 if event == "task.output" else LIMIT
+            self._output.write(log.render(shown, self._format, self._colour), limit)
             self._follow()
         self.publish(said)
 

@@ -31,5 +31,3 @@ def test_nothing_is_reloaded_while_it_stops() -> None:
     with pytest.raises(Refusal, match="stopping already") as refused:
         requests(SimpleNamespace(stop=object())).answer("reload", {}, 0)
     assert refused.value.code == REFUSED
-
-

@@ -76,8 +76,8 @@ class Voice:
         self.tell(event.replace("worker.", "inner.").replace("pool.", "inner."), level, **fields)
 
     def _say_of_run(self, event: str, fields: dict[str, Any]) -> None:
-        otherwise = event in TOLD_OTHERWISE or event.startswith("pool.")
-        self.tell(event, "debug" if otherwise else None, **fields)
+        if not event.startswith("pool."):
+            self.tell(event, "debug" if event in TOLD_OTHERWISE else None, **fields)
 
     # -- last words --------------------------------------------------------------------
 

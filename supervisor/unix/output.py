@@ -98,12 +98,15 @@ class Output:
         self._begin(new._replace(fd=self._way.fd))
         self.flush()
 
-    def write(self, line: bytes) -> None:
-        """Write ``line``, which ends in a newline, now, later or never; return at once."""
+    def write(self, line: bytes, limit: int = LIMIT) -> None:
+        """Write ``line``, which ends in a newline, now, later or never; return at once.
+
+        One that is worth less than others is given up at a lower ``limit`` of bytes that wait.
+        """
         self._lines.append(line)
         self._size += len(line)
         self.flush()
-        if self._size > LIMIT and len(self._lines) > 1:
+        if self._size > limit and len(self._lines) > 1:
             self._size -= len(self._lines.pop())  # not the first, so nothing of it is out
             self.dropped += 1
 
