@@ -42,7 +42,7 @@ class Descent:
     ) -> None:
         """``unwritten`` tells whether what is to be remembered has not reached the disk yet."""
         self.stop = stop
-        self._unwritten = unwritten
+        self._unwritten, self._dismissed = unwritten, False  # the inner pools were, at the end
         self.alone = False  # no child of any kind is left
         self._pools, self._moments, self._drain_delay = pools, moments, drain_delay
         self._remind_at: float | None = None
@@ -77,7 +77,7 @@ class Descent:
 
     def _inner_until(self) -> float | None:
         """Until when the inner pools stay, though nobody else is left: their work is not done."""
-        if self.stop.phase is not Phase.KILL or not self.empty:
+        if self.stop.phase is not Phase.KILL or not self.empty or self._dismissed:
             return None
         soon = self.stop.phase_began + inner.STOP_SECONDS
         forced = self.stop.firmness is Firmness.FORCE
@@ -131,6 +131,7 @@ class Descent:
             if (until := self._inner_until()) is not None and now < until:
                 return
             if self.empty:
+                self._dismissed = True
                 self._pools.dismiss(now, everyone=True)
             left = [w.name for pool in self._pools for w in pool.workers.values()]
             yield from self._give_up(left, now)

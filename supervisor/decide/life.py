@@ -221,13 +221,13 @@ class Life:
         """What to do now.  Asked again at the same time, it has nothing to add."""
         facts = self.everybody.news()
         self.runs.heard(facts)
-        tasks = list(self._plan_tasks(now))
+        self.runs.look(now)
         rise = [] if self.descent else list(self._rise(now))
         descent = list(self._descend(now)) if self.descent else []
         pools = list(self._plan_pools(now))
         groups = [KillGroup(group) for group in self._groups.due(now)]
         news, self._news = self._news, []
-        return [*news, *facts, *groups, *tasks, *descent, *pools, *rise]
+        return [*news, *facts, *groups, *descent, *pools, *rise]
 
     def _plan_tasks(self, now: float) -> Iterator[Note | Save | Ask | Reply]:
         """What begins and ends of their runs is for the pools to do."""
@@ -261,7 +261,7 @@ class Life:
             self._wished = None
         yield from self.descent.plan(now, self.broken)
 
-    def _plan_pools(self, now: float) -> Iterator[Action]:
+    def _plan_pools(self, now: float) -> Iterator[Action | Save | Ask | Reply]:
         """How far the reload goes decides what pools start; what they start does not bring it further."""
         before = None
         while before != (before := self._progress()):
@@ -269,6 +269,7 @@ class Life:
             yield from self._renew(now)
             if self._progress() != before and not self.descent:
                 yield from self._rise(now)
+        yield from self._plan_tasks(now)
         held, backwards = self._hooks_hold_forks(), self.descent is not None
         yield from self.everybody.plan(now, held=held, backwards=backwards)
 

@@ -35,6 +35,7 @@ from supervisor.decide.actions import (
 from supervisor.decide.inner import READER, is_inner
 from supervisor.decide.life import Life
 from supervisor.decide.pool import Pool
+from supervisor.decide.task_actions import Ask, Reply, Save
 from supervisor.decide.worker import Worker
 from supervisor.exits import End
 from supervisor.settings import PoolSettings, Seconds, Settings
@@ -64,11 +65,15 @@ class Kernel:
     helpers: Helpers = field(default_factory=Helpers)
     files: Callable[[int], File] | None = None  # by generation; by default nothing was changed
     now: float = 1000.0
-    log: list[tuple[float, Action]] = field(default_factory=list)
+    log: list[tuple[float, Any]] = field(default_factory=list)
     alive: dict[int, Process] = field(default_factory=dict)
     cut: set[int] = field(default_factory=set)  # who ended by a signal while being killed
     frozen: float = 0.0  # seconds in which the master did not run
     promised: dict[int, float] = field(default_factory=dict)  # reloads that were asked for, and when last
+    wall: float = 1.7e9  # what the wall clock shows more than ours
+    store: float | None = 0.0  # seconds until a row is on the disk; None: never
+    store_works: bool = True
+    lines: float | None = 0.0  # seconds until a dead run's last lines are told; None: never
     _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
     _turned_at: float = 0.0
@@ -79,13 +84,14 @@ class Kernel:
 
     # -- time ------------------------------------------------------------------
 
-    def turn(self) -> list[Action]:
+    def turn(self) -> list[Any]:
         """Everything that has come up, one plan, and its actions."""
         while self._queue and self._queue[0][0] <= self.now:
             heapq.heappop(self._queue)[2]()
         self._at_once = self._at_once + 1 if self.now == self._turned_at else 0
         self._turned_at = self.now
         assert self._at_once < AT_ONCE, "it would go on and on in no time"
+        self.life.clock(self.now, self.now + self.wall)
         plan = self.life.plan(self.now)
         self.laws.hold(plan, set(self.alive), self.now)
         for action in plan:
@@ -93,7 +99,7 @@ class Kernel:
             self._carry_out(action)
         return plan
 
-    def wait(self, seconds: float) -> list[Action]:
+    def wait(self, seconds: float) -> list[Any]:
         """Let time pass, waking for what comes up as the master would; all that was planned."""
         end, before = self.now + seconds, len(self.log)
         self.turn()
@@ -138,7 +144,7 @@ class Kernel:
 
     # -- what was planned ------------------------------------------------------
 
-    def _carry_out(self, action: Action) -> None:
+    def _carry_out(self, action: Any) -> None:  # noqa: C901  # one action a case
         match action:
             case Start():
                 self._fork(action)
@@ -159,7 +165,11 @@ class Kernel:
                 assert self.promised.pop(fields["reload"]) <= self.now
             case Measure(workers):
                 self.later(0.0, lambda: self._measured(workers))
-            case Note() | Quiet() | Dump() | KillGroup() | Commit() | Undo() | Finish():
+            case Save(token) if self.store_works:
+                self.later(self.store, lambda: self.life.tasks.saved(token))
+            case Save(token) | Ask(token):
+                self.later(self.store, lambda: self.life.tasks.unsaved(token, "no disk"))
+            case Note() | Reply() | Quiet() | Dump() | KillGroup() | Commit() | Undo() | Finish():
                 pass
 
     def _fork(self, start: Start) -> None:
@@ -243,7 +253,8 @@ class Kernel:
             return
         if end.signal is not None and id in self.laws.killing:
             self.cut.add(id)
-        self.life.exited(id, end, self.now)
+        self.life.exited(id, end, self.now, lines_follow=end.error is None)
+        self.later(self.lines, lambda: self.life.runs.printed(id, ["its last line"]))
         if process.body.stutters:
             self.life.exited(id, End(code=99), self.now)
             for late in (process.pool.ready, process.pool.beat, process.pool.acknowledged):

@@ -12,7 +12,7 @@ from laws_of_pools import hold_of_one_pool
 from laws_of_reload import ReloadLaws
 
 from supervisor.decide.actions import Action, Dump, Finish, Kill, Quiet, Run, Start, Stop
-from supervisor.decide.inner import OUTPUT, is_inner, template_name
+from supervisor.decide.inner import TO_THE_END, is_inner, template_name
 from supervisor.decide.life import Life
 from supervisor.decide.pool import Pool
 from supervisor.decide.stopping import Firmness, Phase
@@ -85,7 +85,7 @@ class Laws:
         assert pool is not None
         assert start.worker not in self.seen, "a number is used twice"
         self.seen.add(start.worker)
-        assert life.stop is None or start.pool == OUTPUT, "a start during the stop"
+        assert life.stop is None or start.pool in TO_THE_END, "a start during the stop"
         assert life.moments["import"].done, "a fork during the import"
         assert life.moments["on_start"].done, "a fork before on_start was over"
         assert not life.moments["on_ready"].running, "a fork while on_ready runs"
@@ -103,7 +103,7 @@ class Laws:
         if stop.phase in (Phase.ANNOUNCE, Phase.ON_STOP, Phase.DRAIN_DELAY):
             assert now < stop.half, "workers are not told though half the time is over"
         if stop.phase is not Phase.DONE and now >= stop.deadline:
-            for pool in self.life.everybody.of_users():
+            for pool in self.life.everybody.at_work():
                 due = pool.deadline()
                 if any(w.state is not State.KILLED for w in pool.workers.values()):
                     assert due is not None, "somebody will never be killed"

@@ -12,6 +12,7 @@ from supervisor.decide.actions import Action, Commit, Note, Start, Stop, Undo
 from supervisor.decide.inner import is_inner
 from supervisor.decide.life import Life
 from supervisor.decide.pool import Pool
+from supervisor.decide.pools import is_run
 from supervisor.decide.reload import Stage
 from supervisor.decide.worker import State, Worker
 
@@ -41,7 +42,8 @@ class ReloadLaws:
             self._ready[pool] = ready(pool)
 
     def _users(self) -> list[Pool]:
-        return [pool for pool in self._life.everybody if not is_inner(pool.name)]
+        """A run of a task goes on over a reload."""
+        return [p for p in self._life.everybody if not (is_inner(p.name) or is_run(p.name))]
 
     # -- strength --------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from systemd_box import HOME, REPOSITORY, Box
@@ -110,8 +110,9 @@ class Service:
         ready: str = "auto",
         hooks: str = "",
         name: str = "config",
+        more: str = "",
     ) -> None:
-        text = CONFIG.format(target=target, stop_timeout=stop_timeout, ready=ready, hooks=hooks)
+        text = CONFIG.format(target=target, stop_timeout=stop_timeout, ready=ready, hooks=hooks) + more
         (self.box.folder / f"{name}.toml").write_text(text)
 
     def start(self) -> None:
@@ -131,15 +132,27 @@ class Service:
     def processes(self) -> set[int]:
         return self.box.processes(UNIT)
 
-    def status(self) -> dict[str, Any]:
-        """What the master itself says, asked as a person would."""
+    def cli(self, *arguments: str) -> str:
+        """What a command of a person prints, who has it go well."""
         asked = self.box.run(
             "env", "PYTHONPATH=/run/box/repository", self.box.python, "-m", "supervisor",
-            "status", "--json", "-c", f"{HOME}/config.toml",
+            *arguments, "-c", f"{HOME}/config.toml",
         )  # fmt: skip
         assert asked.returncode == 0, asked.stderr
-        answer: dict[str, Any] = json.loads(asked.stdout)
+        return str(asked.stdout)
+
+    def status(self) -> dict[str, Any]:
+        """What the master itself says, asked as a person would."""
+        answer: dict[str, Any] = json.loads(self.cli("status", "--json"))
         return answer
+
+    def wait_for_task(self, name: str, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """What `tasks list` shows of it, once that is so; each question is a turn of the master's loop."""
+        for _ in range(100):
+            found: dict[str, Any] = json.loads(self.cli("tasks", "list", "--json"))[name]
+            if holds(found):
+                return found
+        raise AssertionError(f"the task is {found}")
 
     def wait_for_workers(self, *states: str) -> None:
         """Until the master tells of workers in just these states; each question is a turn of its loop."""

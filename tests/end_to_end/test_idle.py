@@ -73,6 +73,23 @@ def test_whoever_waits_sleeps(program: Start) -> None:
     one.stop(0)
 
 
+def test_a_thousand_tasks_cost_nothing_while_none_is_due(program: Start) -> None:
+    """By cron and by interval, with their keeper and their drainer: nobody wakes up even once."""
+    tasks = [f"[tasks.e{n}]\ntarget = 'app:run'\nevery = '1d'\n" for n in range(500)]
+    tasks += [f"[tasks.c{n}]\ntarget = 'app:run'\nschedule = '{n % 60} 4 1 1 *'\n" for n in range(500)]
+    one = program("def run(worker):\n    worker.wait()\n", "".join(tasks)).ready()
+    begun = ("worker.started", "inner.started")
+    for inner in ("@store.0", "@output.0"):
+        one.wait_for("inner.ready", worker=inner)
+    own = [e["pid"] for e in one.events if e["event"] in begun]
+    assert len(own) == 2
+    before = settled([one.pid, *own])
+    one.read_until(lambda: False, timeout=0.1)  # what the boot has said
+    assert not select.select([one.process.stdout], [], [], SECONDS)[0], "something was said"
+    assert [switches(pid) for pid in (one.pid, *own)] == before
+    one.stop(0)
+
+
 def test_the_master_is_small_and_stays_so(program: Start, tmp_path: Path) -> None:
     """With the example: below 20 MB, one thread, and nothing grows over 100 replacements."""
     config = f"""
@@ -81,6 +98,10 @@ def test_the_master_is_small_and_stays_so(program: Start, tmp_path: Path) -> Non
         workers = 2
         options = {{ database = "{tmp_path}/jobs.sqlite" }}
         backoff = {{ initial = "1ms", max = "2ms" }}
+        [tasks.nightly]
+        target = "examples.checksum:run"
+        schedule = "0 3 * * *"
+        timezone = "Europe/Berlin"
     """
     one = program("", config, master=f'pythonpath = ["{ROOT}"]').ready()
     replace(one, 20)

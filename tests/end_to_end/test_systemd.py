@@ -167,6 +167,21 @@ def test_usr2_that_had_to_cut_work_restarts_it_too(service: Service) -> None:
     assert "status=5" in service.console()
 
 
+def test_a_task_that_turned_errored_is_so_after_usr2_and_runs_once_it_is_resumed(service: Service) -> None:
+    """The state file is in the unit's StateDirectory, and the next master finds it."""
+    more = '[tasks.bad]\ncommand = ["sh", "-c", "exit 3"]\nevery = "100ms"\npause_after_failures = 3\n'
+    service.configure(more=more)
+    service.start()
+    service.wait_for_task("bad", lambda task: task["state"] == "errored")
+    service.signal_master("USR2")
+    service.wait_for(ActiveState="active", NRestarts="1", Result="success")
+    errored = service.wait_for_task("bad", lambda _: True)
+    assert (errored["state"], errored["failures"], errored["reason"]) == ("errored", 3, "exit status 3")
+    assert service.cli("tasks", "resume", "bad") == "running again: bad\n"
+    run = errored["last_run"]["run"]
+    service.wait_for_task("bad", lambda task: task["last_run"]["run"] > run)
+
+
 # Stop
 
 
