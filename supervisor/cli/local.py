@@ -55,11 +55,12 @@ def check(config: str) -> int:
     then exits 2.
     """
     from supervisor.check import check as problems_of
+    from supervisor.check import notes
     from supervisor.config import warnings
 
     settings = options.settings(config)
     problems = problems_of(settings)
-    for line in (*warnings(settings), *problems):
+    for line in (*warnings(settings), *notes(settings), *problems):
         click.echo(line, err=True)
     if problems:
         return ClientExit.USAGE

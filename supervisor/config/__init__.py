@@ -62,7 +62,7 @@ def _settings(
         master=master,
         pools=pools,
         hooks=structure(Hooks, found.get("hooks", {}), ("hooks",), problems) or Hooks(),
-        sockets=tables.sockets(found.get("sockets", {}), folder, problems),
+        sockets=tables.sockets(found.get("sockets", {}), master, folder, problems),
         tasks=tables.tasks(found.get("tasks", {}), problems),
         http=tables.http(found["http"], folder, problems) if "http" in found else None,
         accounts=accounts(pools, problems),
