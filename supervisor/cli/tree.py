@@ -92,7 +92,8 @@ def _worker(worker: Object, columns: int, age: str) -> str:
         return (found + str(worker.get("status") or "")).rstrip()
     memory, cpu = worker.get("memory"), worker.get("cpu")
     found += f"{pid:>7}  {words.age(worker.get('uptime') or 0):>6}  "
-    found += f"{'' if memory is None else words.size(memory):>8}  {'' if cpu is None else f'{cpu:.0f}%':>4}  "
+    rss = "" if memory is None else f"{words.size(memory)} RSS"
+    found += f"{rss:>12}  {'' if cpu is None else f'{cpu:.0f}%':>4}  "
     return (found + _work(worker)).rstrip()
 
 

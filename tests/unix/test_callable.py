@@ -48,7 +48,7 @@ def lived(folder: Path, source: str, **more: Any) -> Born:
     ("source", "error"),
     [
         ("import nope", "cannot load app:run: ModuleNotFoundError: No module named 'nope'"),
-        ("x = (", "cannot load app:run: SyntaxError: '(' was never closed"),
+        ("\nx = (", "cannot load app:run: SyntaxError: '(' was never closed (app.py, line 2)"),
         ("raise SystemExit('no database')", "cannot load app:run: SystemExit: no database"),
         ("raise ValueError('a\\nb')", "cannot load app:run: ValueError: a"),
         ("raise ValueError", "cannot load app:run: ValueError"),
