@@ -85,15 +85,14 @@ def _pool(pool: Object) -> str:
 
 
 def _worker(worker: Object, columns: int, age: str) -> str:
-    """Columns, so that the eye can go down them: id, state, pid, uptime, memory, cpu, jobs."""
+    """Columns, so that the eye can go down them: id, state, pid, uptime, memory (RSS), cpu, jobs."""
     pid = worker.get("pid")
     found = f"{words.plain(worker.get('id')):{columns}}  {worker.get('state', '?'):8}{age}  "
     if pid is None:
         return (found + str(worker.get("status") or "")).rstrip()
     memory, cpu = worker.get("memory"), worker.get("cpu")
     found += f"{pid:>7}  {words.age(worker.get('uptime') or 0):>6}  "
-    rss = "" if memory is None else f"{words.size(memory)} RSS"
-    found += f"{rss:>12}  {'' if cpu is None else f'{cpu:.0f}%':>4}  "
+    found += f"{'' if memory is None else words.size(memory):>8}  {'' if cpu is None else f'{cpu:.0f}%':>4}  "
     return (found + _work(worker)).rstrip()
 
 

@@ -48,7 +48,7 @@ def test_status_fits_80_columns_without_colour_and_cannot_steer_the_terminal(sta
         "shop: running",
         "up 3m12s",
         "2 of 2 ready",
-        "24 MiB RSS",
+        "24 MiB",
         "2 in flight",
         "starts again in 2.0 s",
         "not sent by",
