@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib.util
 import os
 import pickle
 import resource
@@ -177,6 +176,8 @@ def _settle(settings: Settings) -> dict[str, str]:
 
     What the service manager meant for this process alone is taken out of it.
     """
+    from supervisor.master.editions import list_folders
+
     master, environ = settings.master, dict(os.environ)
     try:
         os.chdir(master.working_dir)
@@ -190,7 +191,7 @@ def _settle(settings: Settings) -> dict[str, str]:
         os.environ.pop(name, None)
     os.environ["SUPERVISOR_NAME"] = master.name  # here: the first change copies the whole environment
     _read_nothing()
-    importlib.util.find_spec("no_such_module")  # lists the folders of sys.path, so that no worker has to
+    list_folders()
     return environ
 
 

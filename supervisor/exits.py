@@ -33,6 +33,7 @@ class ClientExit(IntEnum):
     NO_MASTER = 3
 
 
+LONGEST_ERROR = 300  # characters of why a worker ended or did not begin, whoever says it
 WORKER_DONE = 0
 WORKER_FAILED = 1
 WORKER_REPLACE = 4  # "replace me, nothing is wrong"

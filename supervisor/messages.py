@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from supervisor.decide.pool import Pool
+from supervisor.exits import LONGEST_ERROR
 
 MOST = 10**15
 LONGEST_TEXT = 200
-LONGEST_ERROR = 300
 LONGEST_EXTENSION = 86_400.0  # seconds
 
 

@@ -38,7 +38,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "worker.error": ("error", "{worker}: {reason}"),
     "worker.stack": ("warning", "{worker}[ (pid {pid})] was busy here:"),
     "pool.ready": ("info", "pool {pool} is ready[: {ready} of {desired}]"),
-    "pool.degraded": ("warning", "pool {pool} is not at full strength[: {ready} of {desired} ready]"),
+    "pool.degraded": (
+        "warning",
+        "pool {pool} [{reason}|is not at full strength][: {ready} of {desired} ready]",
+    ),
     "pool.parked": ("error", "pool {pool} is parked, nothing is started in it any more[: {reason}]"),
     "pool.scaled": ("info", "pool {pool} is to have {workers} in place of {before}"),
     "reload.started": ("info", "reloading[: {reason}][ (generation {generation})]"),

@@ -234,6 +234,24 @@ SOCKETS = [
         "[sockets.a]\nbind = 'localhost:80'\n[sockets.b]\nbind = '127.0.0.1:80'",
         "sockets.b.bind: is where sockets.a listens; a pool may name that one, so keep one of them",
     ),
+    (
+        "[sockets.a]\nbind = '0.0.0.0:80'\n[sockets.b]\nbind = '127.0.0.1:80'",
+        (
+            "sockets.b.bind: has the port of sockets.a, and 0.0.0.0:80 is every address of this machine: "
+            "keep one of them"
+        ),
+    ),
+    (
+        "[sockets.a]\nbind = '[::1]:80'\n[sockets.b]\nbind = '[::]:80'\n[sockets.c]\nbind = '0.0.0.0:80'",
+        (
+            "sockets.b.bind: has the port of sockets.a, and [::]:80 is every address of this machine: "
+            "keep one of them"
+        ),
+    ),
+    (
+        "[master]\nsocket = '/run/m'\n[sockets.a]\nbind = 'unix:/run//m'",
+        "sockets.a.bind: is the control socket, see master.socket; take another",
+    ),
     ("[sockets.a]\nbind = 'fd:x'\nbaklog = 1", "sockets.a.baklog: unknown key, did you mean 'backlog'?"),
 ]
 

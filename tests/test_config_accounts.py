@@ -55,6 +55,10 @@ ANN = Account("ann", 501, 601, (44, 601), "/home/ann", "/bin/ann")
     [
         ("user = 'ann'", ANN),
         ("user = '501'", ANN),
+        ("user = 501", ANN),
+        ("user = 501\ngroup = 7", Account("ann", 501, 7, (7, 44), "/home/ann", "/bin/ann")),
+        ("user = 1234\ngroup = 44", Account("1234", 1234, 44, (44,))),
+        ("user = 0\ngroup = 0", Account("0", 0, 0, (0,))),
         ("user = 'ann'\ngroup = 'video'", Account("ann", 501, 44, (44,), "/home/ann", "/bin/ann")),
         ("user = 'ann'\ngroup = '7'", Account("ann", 501, 7, (7, 44), "/home/ann", "/bin/ann")),
         ("user = 'bare'", Account("bare", 502, 602, (602,), "/", "/bin/sh")),
@@ -86,6 +90,14 @@ def test_names_and_numbers(accounts: None, keys: str, expected: Account) -> None
         ),
         ("group = '4294967295'", "group: an id is a number up to 4294967294, not '4294967295'"),
         ("user = '-1'", "user: there is no user '-1'"),
+        ("user = -1", "user: there is no user '-1'"),
+        (
+            "user = 1234",
+            "user: there is no account with uid 1234 that says its group: set 'group' as well",
+        ),
+        ("group = 4294967295", "group: an id is a number up to 4294967294, not '4294967295'"),
+        ("user = true", 'user: expected a name or a number, such as "www-data" or 33, not true'),
+        ("group = 1.5", 'group: expected a name or a number, such as "www-data" or 33, not 1.5'),
     ],
 )
 def test_who_is_not_there_is_told_by_name(accounts: None, keys: str, line: str) -> None:

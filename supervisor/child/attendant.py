@@ -248,7 +248,7 @@ class Attendant:
         """Before the process leaves: what was noted and not sent."""
         with contextlib.suppress(Exception):
             if news := self._unsent | self._worker._take_news():
-                self._link.send(**news)
+                self._link.send_last(news)
 
     def _on_time(self, now: float) -> None:
         if self._tell_at is not None and now >= self._tell_at:

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib.machinery import ExtensionFileLoader
 
-from supervisor.child import standing
+from supervisor.child import shortage, standing
 from supervisor.child.refusal import Tell, refuse
 from supervisor.errors import StandingError
 from supervisor.settings import Account, MasterSettings, PoolSettings
@@ -66,8 +66,9 @@ def settle(birth: Birth, tell: Tell) -> Birth | None:
         take_stdio(birth, tell)
         standing.stand(birth.pool, birth.master, birth.account, birth.nofile)
         be_somebody(birth)
-    except (StandingError, OSError) as error:
-        reason = str(error) if isinstance(error, StandingError) else f"cannot start: {error}"
+    except (StandingError, OSError, MemoryError) as error:
+        standing_is_why = isinstance(error, StandingError)
+        reason = str(error) if standing_is_why else shortage.words(birth.worker, birth.pool.name, error)
         refuse(tell, birth.notify_fd, reason, told=birth.told)
         return None
     if birth.path is not None:

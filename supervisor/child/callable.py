@@ -23,11 +23,13 @@ from types import FunctionType
 from typing import Any
 
 import supervisor.hooks as hooks_of
+from supervisor.child import shortage
 from supervisor.child.application import Application, load
 from supervisor.child.attendant import Attendant, Guard
 from supervisor.child.birth import Birth, settle
 from supervisor.child.link import MasterLink
 from supervisor.child.refusal import Tell, last_line, refuse, say_error
+from supervisor.child.shortage import SHORTAGE
 from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE
 from supervisor.hooks import WORKER_MOMENTS, Hook, Hooks
 from supervisor.settings import Hooks as HookSettings
@@ -66,17 +68,13 @@ def be_worker(birth: Birth, sender: Any, tell: Tell, found: Callable[[], Applica
     """From `settle` to the exit status; ``found`` gives the application, or tells why there is none."""
     try:
         life = _hear(birth, sender, tell)
-    except OSError as error:  # too few descriptors, too little memory
-        refuse(tell, birth.notify_fd, f"cannot start {birth.worker}: {error}; are its limits too low?")
+        application = found()
+        if application is None:
+            return WORKER_FAILED
+        _begin(life, application)
+    except SHORTAGE as error:
+        refuse(tell, birth.notify_fd, shortage.words(birth.worker, birth.pool.name, error))
         return WORKER_FAILED
-    application = found()
-    if application is None:
-        return WORKER_FAILED
-    life.hooks = application.hooks
-    life.attendant.wants = frozenset(moment for moment in WORKER_MOMENTS if life.hooks.at(moment))
-    if life.attendant.wants:
-        import threading  # noqa: F401  # here first: it takes the thread that imports it for the main one
-    life.attendant.begin()
     status = _work(life, application.target) if _started(life) else WORKER_FAILED
     return _take_leave(life, status)
 
@@ -102,6 +100,15 @@ def _hear(birth: Birth, sender: Any, tell: Tell) -> Life:
     attendant.attend(worker, link)
     set_mask(())
     return life
+
+
+def _begin(life: Life, application: Application) -> None:
+    """From here on a stop waits for the application."""
+    life.hooks = application.hooks
+    life.attendant.wants = frozenset(moment for moment in WORKER_MOMENTS if life.hooks.at(moment))
+    if life.attendant.wants:
+        import threading  # noqa: F401  # here first: it takes the thread that imports it for the main one
+    life.attendant.begin()
 
 
 def ignore_what_python_ignores() -> None:

@@ -1,6 +1,6 @@
 """A worker's way to its master: one inherited datagram socket.  unix(7)
 
-Never blocks: a full queue or a master that is gone is an answer, not an error.
+A full queue or a master that is gone is an answer, not an error; only the last words wait.
 Knows the wire and nothing of what is told.
 """
 
@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
+import time
+from collections.abc import Mapping
 
 from supervisor.unix.notify import form
+
+LAST_SECONDS = 1.0  # longer than a busy master takes; one that is stopped must not keep a worker
 
 
 class MasterLink:
@@ -31,6 +36,14 @@ class MasterLink:
         except OSError:
             return True
         return True
+
+    def send_last(self, fields: Mapping[str, object], seconds: float = LAST_SECONDS) -> None:
+        """Wait a moment for room: a stop has all workers tell at once, and nobody will ask again."""
+        until = time.monotonic() + seconds
+        room = select.poll()
+        room.register(self._sender, select.POLLOUT)  # also waits for the queue of the other end
+        while not self.send(**fields) and (left := until - time.monotonic()) > 0:
+            room.poll(left * 1000)
 
     def poke(self) -> None:
         """Wake the attendant."""

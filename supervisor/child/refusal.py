@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import Any, Protocol
 
+from supervisor.exits import LONGEST_ERROR
 from supervisor.unix.notify import form
 
-LONGEST = 300  # characters of the line
+UNREADABLE = re.compile(r'  File "(.+)", line ([0-9]+)')  # of a SyntaxError: the place is in no function
 STARTED, NOT_STARTED = b"", b"x"  # what the master reads from `Birth.told`
 
 
@@ -46,12 +48,15 @@ def say_error(notify_fd: int, text: str) -> None:
     A master that is gone is ECONNREFUSED, also for who waits already.  unix(7)
     """
     with contextlib.suppress(OSError):
-        os.write(notify_fd, form(X_ERROR=" ".join(text.split())[:LONGEST]))
+        os.write(notify_fd, form(X_ERROR=" ".join(text.split())[:LONGEST_ERROR]))
 
 
 def last_line(traceback: str) -> str:
     """What was raised: the first line behind the frames; its message may have more."""
     lines = traceback.strip().splitlines() or [""]
     frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
-    behind = lines[frames[-1] :] if frames else []
-    return next((line for line in behind if line[:1].strip()), lines[-1].strip())
+    behind = lines[frames[-1] :] if frames else [""]
+    said = next((line for line in behind if line[:1].strip()), lines[-1].strip())
+    if place := UNREADABLE.fullmatch(behind[0]):
+        said += f" ({os.path.basename(place[1])}, line {place[2]})"
+    return said

@@ -57,6 +57,12 @@ def _limit(pool: PoolSettings, nofile: tuple[int, int]) -> None:
             ) from error
 
 
+def in_force(*names: str) -> str:
+    """What holds here of these limits, written as in `limits`; those that are unlimited are left out."""
+    values = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[0] for name in names}
+    return ", ".join(f"{name} = {value}" for name, value in values.items() if value != resource.RLIM_INFINITY)
+
+
 def _shown(value: int) -> str:
     return "unlimited" if value == resource.RLIM_INFINITY else str(value)
 

@@ -25,11 +25,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from supervisor.child import shortage
 from supervisor.child.application import Application, load
 from supervisor.child.birth import Birth, be_somebody, environment, settle, take_stdio
 from supervisor.child.callable import be_worker, ignore_what_python_ignores, write_stacks
 from supervisor.child.refusal import Tell, refuse
 from supervisor.child.request import Request, answer, receive
+from supervisor.child.shortage import SHORTAGE
 from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE
 from supervisor.hooks import flush
 from supervisor.settings import Hooks as HookSettings
@@ -82,7 +84,11 @@ def _prepared(
 ) -> Template | None:
     """Import everything; None, told, where that fails."""
     ignore_what_python_ignores()
-    stacks = write_stacks()
+    try:
+        stacks = write_stacks()
+    except SHORTAGE as error:
+        refuse(tell, birth.notify_fd, shortage.words(birth.worker, birth.pool.name, error))
+        return None
     set_mask(())  # from here on TERM ends it at once
     ours = handlers()
     application = load(birth, hook_settings, tell)
@@ -206,7 +212,7 @@ def _begin(template: Template, request: Request, ours: socket.socket, theirs: so
     try:
         take_stdio(birth, tell)
     except OSError as error:
-        refuse(tell, birth.notify_fd, f"cannot start: {error}")
+        refuse(tell, birth.notify_fd, shortage.words(birth.worker, birth.pool.name, error))
         return WORKER_FAILED
     # The environment of the pool stands, and what the application made of it when it was imported.
     be_somebody(replace(birth, account=None, pool=replace(birth.pool, env={})))

@@ -55,16 +55,18 @@ def check(config: str) -> int:
     then exits 2.
     """
     from supervisor.check import check as problems_of
+    from supervisor.check import notes
     from supervisor.config import warnings
 
     settings = options.settings(config)
     problems = problems_of(settings)
-    for line in (*warnings(settings), *problems):
+    for line in (*warnings(settings), *notes(settings), *problems):
         click.echo(line, err=True)
     if problems:
         return ClientExit.USAGE
-    workers = sum(pool.workers for pool in settings.pools.values())
-    click.echo(f"{config}: good: {_count(len(settings.pools), 'pool')}, {_count(workers, 'worker')}")
+    counts = [(len(settings.pools), "pool"), (sum(p.workers for p in settings.pools.values()), "worker")]
+    counts += [(len(settings.tasks), "task")] if settings.tasks else []
+    click.echo(f"{config}: good: {', '.join(_count(number, word) for number, word in counts)}")
     return ClientExit.DONE
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import wraps
 from typing import Any, TypeVar
 
 import click
 
-from supervisor.control.client import Client
+from supervisor.cli import elsewhere
+from supervisor.control.client import Client, NoMasterError
 from supervisor.errors import ConfigError, SupervisorError
 from supervisor.settings import MasterSettings, Settings
 
@@ -42,7 +44,17 @@ wait = click.option(
 
 def to_master(function: Function) -> Function:
     """The options by which a client command finds its master."""
-    return config(socket(function))
+
+    @wraps(function)
+    def asked(config: str, socket: str | None, **more: Any) -> Any:
+        try:
+            return function(config=config, socket=socket, **more)
+        except NoMasterError as error:
+            if socket is not None:
+                raise
+            raise NoMasterError(f"{error}{elsewhere.advice(config)}") from None
+
+    return config(socket(asked))  # type: ignore[return-value]  # as a click option is one
 
 
 @dataclass(frozen=True)
@@ -78,7 +90,7 @@ def master(config: str, socket: str | None) -> Master:
         if (running := _running(config)) is not None:
             return replace(running, mistakes=tuple(error.problems))
         advice = "supervisord-lite: to reach a running master without its file, use --socket PATH"
-        raise ConfigError([*error.problems, advice]) from None
+        raise ConfigError([*error.problems, advice + elsewhere.advice(config)]) from None
     stable = {name: pool.stable_after for name, pool in found.pools.items()}
     return Master(Client(found.master.socket), longest_start(found), found.master.stop_timeout, stable)
 

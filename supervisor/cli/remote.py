@@ -18,7 +18,11 @@ from supervisor.exits import ClientExit
 @click.option("--json", "as_json", is_flag=True, help="Print the status object as JSON.")
 @click.option("--watch", "watching", is_flag=True, help="Refresh as things happen, until Ctrl-C.")
 def status(config: str, socket: str | None, as_json: bool, watching: bool) -> int:
-    """Show the master, its pools and their workers."""
+    """Show the master, its pools and their workers.
+
+    Of a worker: pid, uptime, memory (its RSS, where shared pages count in full;
+    max_memory is about the PSS, where they count in part), CPU and jobs.
+    """
     client = options.master(config, socket).client
     if watching:
         return watch.status(client, as_json)

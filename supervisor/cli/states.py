@@ -53,7 +53,7 @@ def scale(master: Master, pool: str, workers: int) -> int:
 
 def _unscaled(pool: Status, name: str, wanted: int) -> str | None:
     if pool.get("state") == "parked":
-        raise ControlError(f"pool {name} is parked, its workers kept failing; see 'supervisord-lite status'")
+        raise ControlError(f"pool {name} is parked, the log says why; see 'supervisord-lite status'")
     there = pool.get("workers") or []
     ready = [w for w in there if w["state"] in {"ready", "quiet"}]
     if pool.get("desired") == wanted and len(ready) == len(there) == wanted:

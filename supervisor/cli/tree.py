@@ -88,7 +88,7 @@ def _pool(pool: Object) -> str:
 
 
 def _worker(worker: Object, columns: int, age: str) -> str:
-    """Columns, so that the eye can go down them: id, state, pid, uptime, memory, cpu, jobs."""
+    """Columns, so that the eye can go down them: id, state, pid, uptime, memory (RSS), cpu, jobs."""
     pid = worker.get("pid")
     found = f"{words.plain(worker.get('id')):{columns}}  {worker.get('state', '?'):8}{age}  "
     if pid is None:

@@ -9,7 +9,6 @@ it may import what it likes.  Creates and changes nothing.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from importlib import resources
 from typing import Any
@@ -59,11 +58,11 @@ def _settings(
     pools = tables.pools(found, master, folder, problems)
     return Settings(
         file=path,
-        path=paths.absolute(folder, os.path.basename(path)),
+        path=paths.of_file(path),
         master=master,
         pools=pools,
         hooks=structure(Hooks, found.get("hooks", {}), ("hooks",), problems) or Hooks(),
-        sockets=tables.sockets(found.get("sockets", {}), folder, problems),
+        sockets=tables.sockets(found.get("sockets", {}), master, folder, problems),
         tasks=tables.tasks(found.get("tasks", {}), problems),
         http=tables.http(found["http"], folder, problems) if "http" in found else None,
         accounts=accounts(pools, problems),

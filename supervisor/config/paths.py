@@ -27,6 +27,11 @@ def folder_of(path: str) -> str:
     return absolute(folder if os.path.isabs(folder) else os.getcwd(), folder)
 
 
+def of_file(path: str) -> str:
+    """The file itself, by a path that holds everywhere."""
+    return absolute(folder_of(path), os.path.basename(path))
+
+
 def name_of(path: str) -> str:
     """The file's stem, as far as it can be part of a file name and of a log line."""
     stem = os.path.splitext(os.path.basename(path))[0]

@@ -139,14 +139,31 @@ def socket(table: Mapping[str, Any], read: SocketSettings, path: KeyPath) -> Ite
 
 
 def same_address(sockets: Mapping[str, SocketSettings]) -> Iterator[Problem]:
-    names: dict[Address, str] = {}
+    """However they were written; the kernel refuses the second one."""
+    before: dict[str, Address] = {}
     for name, socket in sockets.items():
-        other = names.setdefault(parse(socket.bind), name)
-        if other != name:
-            yield Problem(
-                ("sockets", name, "bind"),
-                f"is where sockets.{other} listens; a pool may name that one, so keep one of them",
-            )
+        address, path = parse(socket.bind), ("sockets", name, "bind")
+        for other, there in before.items():
+            if there == address:
+                one = "a pool may name that one, so keep one of them"
+                yield Problem(path, f"is where sockets.{other} listens; {one}")
+                break
+            if there.clashes(address):
+                yield Problem(path, f"has the port of sockets.{other}, and {_whole(there, address)}")
+                break
+        before[name] = address
+
+
+def _whole(*addresses: Address) -> str:
+    one = next(str(address) for address in addresses if address.is_whole_machine())
+    return f"{one} is every address of this machine: keep one of them"
+
+
+def not_the_masters(sockets: Mapping[str, SocketSettings], master: MasterSettings) -> Iterator[Problem]:
+    for name, socket in sockets.items():
+        address = parse(socket.bind)
+        if address.kind == "unix" and address.where == master.socket:
+            yield Problem(("sockets", name, "bind"), "is the control socket, see master.socket; take another")
 
 
 def circles(after: Mapping[str, list[str]]) -> Iterator[Problem]:

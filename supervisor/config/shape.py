@@ -122,6 +122,8 @@ def _overrides(made: Converter, cls: type) -> dict[str, Any]:
         PoolSettings: {
             "workers": read(_workers),
             "surge": read(units.surge),
+            "user": read(units.account),
+            "group": read(units.account),
             "stop_signal": read(units.stop_signal),
             "limits": override(struct_hook=_limits),
             "stdout": outputs,

@@ -138,7 +138,9 @@ def _output(value: Any, folder: str, path: KeyPath, problems: list[Problem]) -> 
     return _placed(value, ("file",), folder, path, problems) if isinstance(value, Output) else value
 
 
-def sockets(tables: Mapping[str, Any], folder: str, problems: list[Problem]) -> dict[str, SocketSettings]:
+def sockets(
+    tables: Mapping[str, Any], master: MasterSettings, folder: str, problems: list[Problem]
+) -> dict[str, SocketSettings]:
     read = {}
     for name, table, path in _named("sockets", tables, problems):
         if socket := structure(SocketSettings, table, path, problems, {"name": name}):
@@ -146,6 +148,7 @@ def sockets(tables: Mapping[str, Any], folder: str, problems: list[Problem]) -> 
             problems += rules.socket(table, socket, path)
             read[name] = dataclasses.replace(socket, bind=_bind(socket.bind, folder, path, problems))
     problems += rules.same_address(read)
+    problems += rules.not_the_masters(read, master)
     return read
 
 

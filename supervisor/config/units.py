@@ -124,6 +124,16 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def account(value: Any) -> str:
+    """A user or a group; `accounts` reads what is all digits as an id, as useradd(8) allows no such name."""
+    found = bare(value)
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    if not isinstance(value, str):
+        raise TypeError(f'expected a name or a number, such as "www-data" or 33, not {shown(value)}')
+    return text(value)
+
+
 def choice(value: Any, choices: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in choices:
         return str(value)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from supervisor.decide import inner
 from supervisor.decide.actions import Action, Start
 from supervisor.decide.pool import Pool
+from supervisor.decide.worker import Worker
 from supervisor.exits import End
 from supervisor.settings import PoolSettings, Settings
 
@@ -95,6 +96,14 @@ class Pools:
             if template is fallen and generation == pool.generation and not pool.parked:
                 often = f"more than {template.settings.max_restarts} times in {template.settings.within:g} s"
                 pool.park(f"its template failed {often}")
+
+    def condemn_template(self, worker: Worker) -> list[int]:
+        """It was asked for ``worker`` and does not answer: its death, which is to follow, is the answer."""
+        template = self.inner.get(inner.template_name(worker.pool, worker.generation))
+        members = list(template.workers.values()) if template else []
+        for one in members:
+            one.killed = one.killed or f"it did not answer when it was asked for {worker.name}"
+        return [one.id for one in members]
 
     # -- who is needed ---------------------------------------------------------
 

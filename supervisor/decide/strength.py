@@ -9,6 +9,8 @@ from supervisor.decide.actions import Note
 from supervisor.decide.crew import Crew
 from supervisor.decide.slots import Slots
 
+PARKED = "is parked, so nobody who leaves is replaced"
+
 
 class Strength:
     """Of one pool."""
@@ -38,5 +40,7 @@ class Strength:
 
     def _become(self, event: str, *, degraded: bool) -> None:
         self.degraded = degraded
-        fields = {"pool": self._name, "ready": self._crew.up, "desired": self._slots.size}
+        fields: dict[str, object] = {"pool": self._name, "ready": self._crew.up, "desired": self._slots.size}
+        if degraded and self.complete:  # then it is not for want of workers
+            fields["reason"] = PARKED
         self._crew.tell(Note(event, None, fields))

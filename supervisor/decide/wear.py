@@ -72,4 +72,4 @@ def by_memory(worker: Worker, used: int) -> str | None:
     limit = worker.settings.max_memory
     if limit is None or used <= limit or worker.state is not State.READY:
         return None
-    return f"uses {used / MIB:.0f} MiB, max_memory is {limit / MIB:.0f} MiB"
+    return f"uses {used / MIB:.0f} MiB PSS, max_memory is {limit / MIB:.0f} MiB"

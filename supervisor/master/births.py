@@ -74,7 +74,7 @@ class Births:
         self._told: dict[int, int] = {}  # worker to the pipe on which its program says that it did not start
         self._title, self._sender = title.find(), doors.notify.sender()
         master = editions.current.master
-        self._title.set(f"{master.name}: master ({editions.current.file})", master.name)
+        self._title.set(title.of_master(master.name, editions.current.path), master.name)
         children.learn = self.learn
 
     # -- starting ------------------------------------------------------------------

@@ -94,7 +94,7 @@ class Editions:
                 self._loop.watch(receiver.socket.fileno(), "notify")
             undo.pop_all()
         self._trial = Trial(generation, settings, sockets, log)
-        _look_again()
+        list_folders()
         return settings, changes(self.current, settings)
 
     def _new_log(self, settings: Settings) -> Output | None:
@@ -118,7 +118,7 @@ class Editions:
         self._trial = None
 
 
-def _look_again() -> None:
-    """Folders may have been replaced; listed here, so that no worker has to."""
+def list_folders() -> None:
+    """What is in the folders of ``sys.path`` by now: read here, so that no worker has to."""
     importlib.invalidate_caches()
     importlib.util.find_spec("no_such_module")

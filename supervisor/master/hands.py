@@ -13,7 +13,6 @@ from functools import partial
 
 from supervisor.decide import actions
 from supervisor.decide.actions import Action, Note
-from supervisor.decide.inner import template_name
 from supervisor.decide.life import Life, Plan
 from supervisor.decide.stopping import Firmness, Phase
 from supervisor.decide.task_actions import Ask, Reply, Save
@@ -182,15 +181,10 @@ class Hands:
         if worker is not None and (text := self._children.stacks(id)):
             self._voice.say(Note("worker.stack", worker, {"stack": text}))
         if worker is not None and worker.pid is None:
-            self._kill_template(worker)
+            for template in self._life.everybody.condemn_template(worker):
+                self._children.kill(template)
         elif not self._children.kill(id):
             self._denied(id)
-
-    def _kill_template(self, worker: Worker) -> None:
-        """It was asked for this worker and does not answer: its death is the answer."""
-        template = self._life.everybody.inner.get(template_name(worker.pool, worker.generation))
-        for id in template.workers if template else ():
-            self._children.kill(id)
 
     def _denied(self, id: int) -> None:
         """EPERM: the worker has become another user, and we are not root."""

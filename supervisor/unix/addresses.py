@@ -39,7 +39,11 @@ class Address:
     def clashes(self, other: Address) -> bool:
         """Whether the kernel refuses the one while the other is held: one of them is all of the machine."""
         same = self.kind == other.kind and self.port == other.port != 0
-        return same and bool({"0.0.0.0", "::"} & {self.where, other.where})  # noqa: S104  # compared, not bound
+        return same and (self.is_whole_machine() or other.is_whole_machine())
+
+    def is_whole_machine(self) -> bool:
+        """All addresses of its kind; never of both kinds, see `sockets`."""
+        return self.where in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 
 
 def parse(bind: str) -> Address:

@@ -154,13 +154,7 @@ class Children:
         What a hook of the master's began is in the master's own session and none
         of them: it may be needed until ``on_exit``, and a Popen may wait for it.
         """
-        left = []
-        for pid in process.strangers(self):
-            if process.ended(pid) is None:
-                left.append(pid)
-            else:
-                process.reap(pid)
-        return left
+        return process.sort_out(self)[0]
 
     def alone(self) -> bool:
         """Neither a worker nor a helper is left."""

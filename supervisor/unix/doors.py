@@ -83,7 +83,7 @@ def open_doors(
         pidfile = _lock(master, undo)
         control = control_socket.listen(master.socket, warn)
         undo.callback(control.remove)
-        notify = Receiver(_beside(master.socket))
+        notify = Receiver(notify_beside(master.socket))
         undo.callback(notify.close)
         listeners.commit(listeners.prepare(settings.sockets))
         doors = Doors(pidfile, control, notify, listeners, state or Held())
@@ -103,7 +103,7 @@ def _lock(master: MasterSettings, undo: contextlib.ExitStack) -> Pidfile | None:
     return pidfile
 
 
-def _beside(control: str) -> str:
+def notify_beside(control: str) -> str:
     """The notify socket's path: ``NAME.notify``, since who holds the control socket has the right to it."""
     return control.removesuffix(".sock") + ".notify"
 

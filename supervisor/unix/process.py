@@ -144,23 +144,23 @@ def reap_adopted(known: Container[int]) -> Iterator[int]:
             if pid in known:
                 return
             if in_own_session(pid):
-                yield from _reap_behind(known)
+                yield from sort_out(known)[1]  # P_ALL always shows the same zombie first
                 return
             reap(pid)
             yield pid
 
 
-def _reap_behind(known: Container[int]) -> Iterator[int]:
-    """P_ALL always shows the same zombie first: look at the others by pid."""
-    for pid in strangers(known):
-        if ended(pid) not in (None, STOLEN):
+def sort_out(known: Container[int]) -> tuple[list[int], list[int]]:
+    """Of present children that were started neither here nor by a hook: who lives, and who is reaped now."""
+    living, reaped = [], []
+    for pid in [pid for pid in children() if pid not in known and not in_own_session(pid)]:
+        end = ended(pid)
+        if end is None:
+            living.append(pid)
+        elif end is not STOLEN:
             reap(pid)
-            yield pid
-
-
-def strangers(known: Container[int]) -> list[int]:
-    """The pids of present children that were started neither here nor by a hook of the master's."""
-    return [pid for pid in children() if pid not in known and not in_own_session(pid)]
+            reaped.append(pid)
+    return living, reaped
 
 
 def in_own_session(pid: int) -> bool:

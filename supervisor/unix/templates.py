@@ -17,11 +17,11 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from supervisor.exits import LONGEST_ERROR
 from supervisor.unix.channel import Channel, Message, close_all
 from supervisor.unix.loop import Loop
 
 GONE = "its template process is gone"
-LONGEST_ERROR = 300
 
 Answer = tuple[int, int | str]  # number, and the pid or why there is none
 

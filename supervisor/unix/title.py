@@ -31,6 +31,11 @@ class Title:
             self._memory.raw = data.ljust(self._length - 1, b"\0") + b"."
 
 
+def of_master(name: str, file: str) -> str:
+    """By it a master is told from others of the same name."""
+    return f"{name}: master ({file})"
+
+
 def find() -> Title:
     """Where the arguments of this process are."""
     try:

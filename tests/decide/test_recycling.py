@@ -10,6 +10,7 @@ from scenes import BACKOFF, one, running, up
 from supervisor.decide.actions import Measure, Start, Stop
 from supervisor.decide.worker import State
 from supervisor.exits import End
+from supervisor.sentences import WORDS, said
 
 
 def replaced(k: Kernel) -> list[tuple[float, float]]:
@@ -58,7 +59,7 @@ def test_a_worker_that_grew_too_large_is_replaced() -> None:
     one(k).measured(2, 101 << 20)
     k.wait(5)
     assert replaced(k) == [(1060.0, 1060.1)]
-    assert k.notes("worker.worn")[0].fields["reason"] == "uses 101 MiB, max_memory is 100 MiB"
+    assert k.notes("worker.worn")[0].fields["reason"] == "uses 101 MiB PSS, max_memory is 100 MiB"
 
 
 def test_a_worker_that_is_born_too_large_parks_its_pool_instead_of_looping() -> None:
@@ -67,6 +68,10 @@ def test_a_worker_that_is_born_too_large_parks_its_pool_instead_of_looping() -> 
     assert (one(k).state, one(k).up, len(k.times(Stop))) == ("parked", 1, 0)
     [parked] = k.notes("pool.parked")
     assert "raise the limit" in parked.fields["reason"]
+    [degraded] = k.notes("pool.degraded")
+    assert said(WORDS["pool.degraded"][1], degraded.fields) == (
+        "pool a is parked, so nobody who leaves is replaced: 1 of 1 ready"
+    )
 
 
 def test_no_more_than_surge_are_replaced_at_once() -> None:

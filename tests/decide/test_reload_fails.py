@@ -34,7 +34,7 @@ ASKS_TO_BE_REPLACED = Body(ready_after=None, dies_after=0.0, dies_of=End(code=4)
         (NEVER_READY, "SIGKILL by supervisord-lite: not ready in 5.0 s"),
         (Body(beats_for=0.5, leaves_after=None), "SIGKILL by supervisord-lite: no heartbeat for 4.0 s"),
         (ASKS_TO_BE_REPLACED, "exit status 4"),
-        (Body(memory=101), "uses 0 MiB, max_memory is 0 MiB right after it was ready"),
+        (Body(memory=101), "uses 0 MiB PSS, max_memory is 0 MiB right after it was ready"),
     ],
     ids=["import", "later", "hangs", "silent", "replace me", "too large"],
 )

@@ -51,6 +51,8 @@ def test_a_template_that_is_stopped_is_ended_when_it_makes_a_worker_late(program
     os.kill(one.worker("a.1"), signal.SIGKILL)
     one.wait_for("worker.failed", since=mark, worker="a.1", reason="its template process is gone")
     wait_gone(stopped)
+    ours = "SIGKILL by supervisord-lite: it did not answer when it was asked for a.1"
+    one.wait_for("inner.failed", since=mark, worker="@a:1.0", reason=ours)
     assert one.wait_for("worker.ready", since=mark, worker="a.1")["pid"] != stopped
     assert one.status()["pools"]["a"]["ready"] == 2
     one.stop(0)

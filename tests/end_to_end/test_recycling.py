@@ -222,7 +222,7 @@ def test_workers_that_grow_above_max_memory_are_replaced(program: Start, preload
     mark, old = one.mark(), set(pids(one).values())
     one.wait_until(lambda: sum(e["event"] == "worker.exited" for e in one.events) == 6, timeout=40)
     assert {e["pid"] for e in worn(one)} == old
-    assert all("MiB, max_memory is 80 MiB" in e["reason"] for e in worn(one))
+    assert all("MiB PSS, max_memory is 80 MiB" in e["reason"] for e in worn(one))
     assert min(strength(one, since=mark)) == 6
     assert most_alive(one) <= 8
     assert not one.find("pool.parked")

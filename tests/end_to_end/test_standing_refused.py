@@ -59,6 +59,24 @@ def test_what_the_kernel_denies_ends_the_start(
     assert not list((folder / "drop").iterdir())
 
 
+@pytest.mark.parametrize(
+    ("more", "limit"),
+    [
+        ('user = "www-data"\nlimits = { nproc = 1 }', "nproc = 1"),
+        ('limits = { as = "8MiB" }', "as = 8388608"),
+    ],
+)
+def test_a_thread_that_is_refused_ends_the_start(program: Start, folder: Path, more: str, limit: str) -> None:
+    """No worker without its attendant: told with the limit, as a failed start, and with no traceback."""
+    one = program(LOOKS, config(folder, f"{more}\n{LATER}"), folder)
+    reason = refusal(one)
+    assert reason.startswith("cannot start a.0: can't start new thread; its limits are {")
+    assert limit in reason
+    assert reason.endswith("raise the one that is too low in pools.a.limits, or where the master is started")
+    one.stop(0)
+    assert not list((folder / "drop").iterdir())
+
+
 def test_another_user_where_the_master_is_not_root_is_a_mistake_of_the_configuration(
     program: Start, folder: Path
 ) -> None:

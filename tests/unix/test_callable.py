@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from births import Born, bear, make
 
+from supervisor.child import birth as birth_
 from supervisor.child import callable as callable_
 from supervisor.child.birth import Birth
 from supervisor.settings import Hooks
@@ -46,7 +48,7 @@ def lived(folder: Path, source: str, **more: Any) -> Born:
     ("source", "error"),
     [
         ("import nope", "cannot load app:run: ModuleNotFoundError: No module named 'nope'"),
-        ("x = (", "cannot load app:run: SyntaxError: '(' was never closed"),
+        ("\nx = (", "cannot load app:run: SyntaxError: '(' was never closed (app.py, line 2)"),
         ("raise SystemExit('no database')", "cannot load app:run: SystemExit: no database"),
         ("raise ValueError('a\\nb')", "cannot load app:run: ValueError: a"),
         ("raise ValueError", "cannot load app:run: ValueError"),
@@ -121,4 +123,31 @@ def test_too_few_descriptors_are_told_as_what_they_are(tmp_path: Path) -> None:
     born = lived(tmp_path, "def run(): ...", pool={"limits": {"nofile": 5}})
     assert born.code == 1
     assert born.sent, born
-    assert born.sent[0].startswith("X_ERROR=cannot start web.3: [Errno 24] Too many open files")
+    assert born.sent[0].startswith("X_ERROR=cannot start web.3: [Errno 24] Too many open files; its limits")
+    assert "{ nofile = 5 }" in born.sent[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (
+            MemoryError(),
+            "out of memory; its limits are { as = 1234567890123 }: raise the one that is too low",
+        ),
+        (OSError(errno.ENOSPC, "no room"), "[Errno 28] no room"),
+    ],
+)
+def test_what_is_refused_very_early_is_told_like_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, expected: str
+) -> None:
+    """Before it has left the master, where there is neither a thread nor a handler yet."""
+
+    def refused(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(birth_, "be_somebody", refused)
+    born = lived(tmp_path, "def run(): ...", pool={"limits": {"as": 1234567890123}})
+    assert born.code == 1
+    assert [told.partition(" in pools.")[0] for told in born.sent] == [
+        f"X_ERROR=cannot start web.3: {expected}"
+    ]

@@ -1,0 +1,41 @@
+"""What the kernel did not give a worker that starts, and which limit may be why.
+
+A thread that is refused is EAGAIN to the C library, whatever the reason, and
+Python's RuntimeError has no reason at all: so the limits are told that could be
+it.  pthread_create(3), getrlimit(2)
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+
+from supervisor.child.standing import in_force
+
+SHORTAGE = (OSError, MemoryError, RuntimeError)  # of descriptors, of memory, of threads
+SUSPECTS: Mapping[int | None, tuple[str, ...]] = {
+    errno.EMFILE: ("nofile",),
+    errno.ENOMEM: ("as", "data"),
+    errno.EAGAIN: ("nproc", "as", "data"),
+}
+
+
+def words(worker: str, pool: str, error: BaseException) -> str:
+    """Why ``worker`` does not start, and what to do."""
+    said = f"cannot start {worker}: {str(error) or 'out of memory'}"  # a MemoryError says nothing
+    number = _number(error)
+    if number not in SUSPECTS:
+        return said
+    if limits := in_force(*SUSPECTS[number]):
+        said += f"; its limits are {{ {limits} }}: raise the one that is too low"
+        return f"{said} in pools.{pool}.limits, or where the master is started"
+    return f"{said}; none of its own limits is why: look at those of its cgroup"
+
+
+def _number(error: BaseException) -> int | None:
+    match error:
+        case OSError():
+            return error.errno
+        case MemoryError():
+            return errno.ENOMEM
+    return errno.EAGAIN
