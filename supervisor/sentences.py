@@ -74,6 +74,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "hook.timeout": ("error", "hook {hook}[ in {worker}] did not end within {seconds}, left behind"),
     "signal.ignored": ("info", "{signal} is ignored[: {reason}]"),
     "signal.denied": ("error", "not allowed to signal {worker}[ (pid {pid})]: it has another user"),
+    "start.waiting": (
+        "warning",
+        "{address} is still held by workers of a master that is gone[: {holders}][; waiting {seconds}]",
+    ),
+    "start.waited": ("info", "{address} is free[ after {seconds}]"),
     "start.aborted": ("error", "the start is aborted[: {reason}]"),
     "log.failed": ("error", "{reason}"),
     "master.warning": ("warning", "{reason}"),

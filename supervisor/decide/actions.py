@@ -90,6 +90,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Listen:
+    """Try once more to open the listening sockets.
+
+    Comes back as a fact of the `Opening`: ``opened``, ``taken`` or ``refused``.
+    """
+
+
+@dataclass(frozen=True)
 class Prepare:
     """Take what the reader of this generation found, and open what it needs.
 
@@ -139,6 +147,7 @@ Action = (
     | Sweep
     | KillGroup
     | Run
+    | Listen
     | Prepare
     | Commit
     | Undo

@@ -64,6 +64,8 @@ class Master:
     ) -> None:
         self.doors, self.loop = doors, loop
         self.life = Life(settings, _chance, terminals=(os.isatty(STDOUT), os.isatty(STDERR)))
+        if taken := doors.taken:
+            self.life.opening.taken(taken.address, taken.holders, taken.error, loop.now())
         self.children = Children(loop)
         self.hooks = HookThread(settings)
         self.announcer = Announcer(settings.master, loop)

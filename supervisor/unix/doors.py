@@ -16,22 +16,33 @@ from supervisor.settings import Account, MasterSettings, Settings
 from supervisor.unix import control_socket
 from supervisor.unix.control_socket import ControlSocket
 from supervisor.unix.files import Pidfile, make_folder
+from supervisor.unix.leftovers import Leftovers
 from supervisor.unix.listen_fds import received
 from supervisor.unix.notify import Receiver
-from supervisor.unix.sockets import Listeners
+from supervisor.unix.sockets import Listeners, TakenError
 
 PASS_THROUGH = 0o011
 
 
+@dataclass(frozen=True)
+class Taken:
+    """An address that workers of an earlier master still hold."""
+
+    address: str
+    holders: tuple[str, ...]  # none: it has become free just now
+    error: str  # what to say if that does not change
+
+
 @dataclass
 class Doors:
-    """All of them are open, or an error was raised and none is."""
+    """All of them are open, but for the listening ones while one is `taken`; or an error was raised."""
 
     pidfile: Pidfile | None
     control: ControlSocket
     notify: Receiver
     listeners: Listeners
     for_users: dict[int, Receiver] = field(default_factory=dict)  # by uid: who may not write to ours
+    taken: Taken | None = None
 
     def receivers(self) -> list[Receiver]:
         """All notify sockets."""
@@ -59,6 +70,27 @@ class Doors:
         self.for_users |= new
         return list(new.values())
 
+    def listen(self, settings: Settings, warn: Callable[[str], None]) -> Taken | None:
+        """Open the listening sockets, all or none; `taken` tells for whom it has to be done again.
+
+        Raises:
+            StartError: one of them cannot be had, by waiting neither.
+        """
+        uids = {os.geteuid(), *(account.uid for account in settings.accounts.values())}
+        leftovers = Leftovers(settings.master.name, uids)
+        try:
+            self.listeners.commit(self.listeners.prepare(settings.sockets, leftovers))
+        except TakenError as error:
+            holders = leftovers.at(error.address)
+            if holders is None:
+                raise
+            self.taken = Taken(str(error.address), tuple(holders), str(error))
+            return self.taken
+        self.taken = None
+        for name in self.listeners.unclaimed():
+            warn(f'the service manager passed the socket {name!r}, and no [sockets] has bind = "fd:{name}"')
+        return None
+
     def remove(self) -> None:
         """Leave no file behind.  The lock goes last: then a successor may begin."""
         for receiver in self.receivers():
@@ -81,12 +113,10 @@ def open_doors(settings: Settings, environ: Mapping[str, str], warn: Callable[[s
         undo.callback(control.remove)
         notify = Receiver(_beside(master.socket))
         undo.callback(notify.close)
-        listeners.commit(listeners.prepare(settings.sockets))
         doors = Doors(pidfile, control, notify, listeners)
+        doors.listen(settings, warn)
         doors.admit(settings.accounts.values())
         undo.pop_all()
-    for name in listeners.unclaimed():
-        warn(f'the service manager passed the socket {name!r}, and no [sockets] has bind = "fd:{name}"')
     return doors
 
 
