@@ -36,6 +36,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "worker.killed": ("warning", "{worker} had to be killed[ after {seconds}][: {reason}][ (pid {pid})]"),
     "worker.worn": ("info", "{worker} is to be replaced: it {reason}[ (pid {pid})]"),
     "worker.error": ("error", "{worker}: {reason}"),
+    "worker.flooded": ("warning", "{worker} said too much at once: {count} of its events are left out"),
     "worker.stack": ("warning", "{worker}[ (pid {pid})] was busy here:"),
     "pool.ready": ("info", "pool {pool} is ready[: {ready} of {desired}]"),
     "pool.degraded": ("warning", "pool {pool} is not at full strength[: {ready} of {desired} ready]"),

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from supervisor.decide import inner
 from supervisor.decide.actions import Action, KillGroup, Note
 from supervisor.decide.deadlines import Deadlines
 from supervisor.decide.descent import HELPER_SECONDS, Descent
 from supervisor.decide.moment import Moment
 from supervisor.decide.opening import Opening
 from supervisor.decide.pool import Pool
-from supervisor.decide.pools import Pools, Terminals
+from supervisor.decide.pools import Pools
 from supervisor.decide.reload import Reload, Stage
 from supervisor.decide.stopping import Firmness, Stopping
 from supervisor.exits import End, Exit
@@ -35,10 +36,10 @@ class Life:
     """What the master should do next, from its first fork to its last breath."""
 
     def __init__(
-        self, settings: Settings, random: Callable[[], float], terminals: Terminals = (False, False)
+        self, settings: Settings, random: Callable[[], float], streams: inner.Streams = ("", "")
     ) -> None:
         self.configuration, self.settings = settings, settings.master
-        self.everybody = Pools(settings, random, terminals)
+        self.everybody = Pools(settings, random, streams)
         self.opening = Opening(self.settings.stop_timeout)
         self.generation = self._newest = 1
         self.reload: Reload | None = None
@@ -143,12 +144,11 @@ class Life:
             self._news.append(Note("master.quiet" if on else "master.unquiet"))
             self.everybody.hush(on)
 
-    def renew(self, reason: str, now: float, by: str | None = None) -> int:
+    def renew(self, reason: str, _now: float, by: str | None = None) -> int:
         """Reload; return the number of the reload that will have read the file after now.
 
         Wishes during one merge into one more after it.
         """
-        del now
         if self.descent is None:
             if self._wished is None and self.reload is not None:
                 self._news.append(Note("reload.queued", None, {"reason": reason, "reload": self.reloads + 1}))

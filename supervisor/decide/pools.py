@@ -16,14 +16,12 @@ from supervisor.decide.pool import Pool
 from supervisor.exits import End
 from supervisor.settings import PoolSettings, Settings
 
-Terminals = tuple[bool, bool]
-
 
 class Pools:
     """Everybody who works here."""
 
-    def __init__(self, settings: Settings, random: Callable[[], float], terminals: Terminals) -> None:
-        self._ids, self._random, self._terminals = itertools.count(1), random, terminals
+    def __init__(self, settings: Settings, random: Callable[[], float], streams: inner.Streams) -> None:
+        self._ids, self._random, self._streams = itertools.count(1), random, streams
         self._patience = settings.master.stop_timeout
         self._whose: dict[int, Pool] = {}
         self.inner: dict[str, Pool] = {}
@@ -140,7 +138,7 @@ class Pools:
 
     def _needed(self) -> Iterator[tuple[PoolSettings, int]]:
         editions = [edition for pool in self.users.values() for edition in pool.editions.values()]
-        if inner.print_to_us(editions, self._terminals):
+        if inner.print_to_us(editions, self._streams):
             yield inner.output(self._patience), 1
         if inner.are_measured(editions):
             yield inner.meter(), 1

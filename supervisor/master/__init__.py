@@ -32,13 +32,14 @@ from supervisor.hook_thread import HookThread
 from supervisor.master.births import Births
 from supervisor.master.editions import Editions
 from supervisor.master.hands import Hands
-from supervisor.master.voice import Voice
+from supervisor.master.voice import Voice, identity
+from supervisor.master.words import Words
 from supervisor.messages import hear
 from supervisor.settings import Settings
 from supervisor.status import Beside, snapshot
 from supervisor.unix.children import Children
 from supervisor.unix.doors import Doors
-from supervisor.unix.drains import STDERR, STDOUT, Last
+from supervisor.unix.drains import STDERR, STDOUT, Last, kept_from
 from supervisor.unix.loop import Loop, Seen
 from supervisor.unix.process import end, has_children
 from supervisor.unix.usage import usage
@@ -63,7 +64,7 @@ class Master:
         nofile: tuple[int, int],
     ) -> None:
         self.doors, self.loop = doors, loop
-        self.life = Life(settings, _chance, terminals=(os.isatty(STDOUT), os.isatty(STDERR)))
+        self.life = Life(settings, _chance, (kept_from(STDOUT), kept_from(STDERR)))
         if taken := doors.taken:
             self.life.opening.taken(taken.address, taken.holders, taken.error, loop.now())
         self.children = Children(loop)
@@ -71,6 +72,7 @@ class Master:
         self.announcer = Announcer(settings.master, loop)
         self.voice = Voice(self.life, self.announcer, self.hooks, environ, loop.now())
         self.tell = self.announcer.tell
+        self.words = Words(self.tell)
         self.editions = Editions(settings, doors, self.announcer, self.hooks, loop)
         self.births = Births(
             self.editions,
@@ -219,7 +221,10 @@ class Master:
 
     def _hear(self, pid: int, message: dict[str, str], now: float) -> None:
         if found := self._found(pid):
-            hear(*found, message, now)
+            pool, number = found
+            hear(pool, number, message, now)
+            if said := message.get("X_LOG"):
+                self.words.hear(number, identity(pool.workers[number]), said, now)
 
     def _found(self, pid: int) -> tuple[Pool, int] | None:
         """Whose pid that is, and the worker's number."""
@@ -264,6 +269,7 @@ class Master:
         if buried is None:
             return
         end, group = buried
+        self.words.forget(number)
         if self.births.drains.gone(number):
             self.voice.await_lines(number)
         pool = self.life.whose(number)

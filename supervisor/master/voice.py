@@ -52,7 +52,7 @@ class Voice:
             error = fields.get("error")
             self.last_reload = {"ok": error is None, "error": error, "at": iso(time.time())}
         if note.worker is not None:
-            fields = _identity(note.worker) | fields
+            fields = identity(note.worker) | fields
         if is_inner(str(fields.get("pool", ""))):
             self._say_of_inner(note.event, fields)
         elif note.worker is not None and note.event in ("worker.exited", "worker.failed"):
@@ -112,7 +112,8 @@ class Voice:
             self.tell("service.unreachable", reason=self._systemd.problem)
 
 
-def _identity(worker: Worker) -> dict[str, Any]:
+def identity(worker: Worker) -> dict[str, Any]:
+    """Who is meant, in an event."""
     return {
         "worker": worker.name,
         "pool": worker.pool,

@@ -45,8 +45,11 @@ def test_each_is_there_for_what_needs_it() -> None:
     assert names(running(pool(max_memory=100))) == {"@meter"}
     assert names(running(pool(stdout=FILE))) == {"@output"}
     assert names(running(pool(preload=True))) == {"@a:1"}
-    terminal = Kernel(Life(settings(pool()), lambda: 0.0, (True, False)))
+    terminal = Kernel(Life(settings(pool()), lambda: 0.0, ("all", "")))
     assert names(terminal) == {"@output"}
+    for user, needed in ((None, set()), ("www-data", {"@output"})):
+        file = Kernel(Life(settings(pool(user=user)), lambda: 0.0, ("", "others")))
+        assert names(file) == needed, "a file of the master's is kept from other users"
     assert names(running(pool(stdout="null", stderr="null"))) == set()
 
 
