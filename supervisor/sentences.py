@@ -67,6 +67,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "{worker} of the master itself failed" + _CAUSE + "[ (up {uptime})][; restarting {delay}]",
     ),
     "inner.killed": ("error", "{worker} of the master itself had to be killed[: {reason}][ (pid {pid})]"),
+    "inner.continued": (
+        "warning",
+        "{worker} of the master itself was stopped (SIGSTOP), and goes on[ (pid {pid})]",
+    ),
     "inner.stack": ("warning", "{worker} of the master itself[ (pid {pid})] was busy here:"),
     "inner.degraded": ("debug", "{pool} is being replaced"),
     "inner.parked": ("debug", "{pool} of the master itself is not tried any more[: {reason}]"),

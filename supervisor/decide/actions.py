@@ -39,6 +39,13 @@ class Quiet:
 
 
 @dataclass(frozen=True)
+class Continue:
+    """Have a worker of the master's own go on that somebody has stopped (CONT)."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
 class Dump:
     """Have a worker say what it is at, before it is killed: a target writes its Python stacks.
 
@@ -141,6 +148,7 @@ Action = (
     Start
     | Stop
     | Quiet
+    | Continue
     | Dump
     | Measure
     | Kill

@@ -49,6 +49,10 @@ class Pools:
         """The pool of a worker that is not gone."""
         return self._whose.get(id)
 
+    def of_the_master(self) -> list[int]:
+        """The workers of inner pools."""
+        return [id for pool in self if inner.is_inner(pool.name) for id in pool.workers]
+
     def templates(self) -> Iterator[tuple[Pool, Pool, int]]:
         """Each template's pool, the pool that it is for, and the generation."""
         for pool in self.users.values():
@@ -72,6 +76,11 @@ class Pools:
             pool.exited(id, end, now)
             if pool.parked and inner.is_inner(pool.name):
                 self._give_up_with(pool)
+
+    def halted(self, id: int) -> None:
+        """A worker of the master's own was stopped (SIGSTOP): others wait for it."""
+        if pool := self._whose.get(id):
+            pool.crew.halted(id)
 
     def _give_up_with(self, fallen: Pool) -> None:
         """Without its template no worker of a pool can be born."""

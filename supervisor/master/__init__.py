@@ -203,6 +203,8 @@ class Master:
             case signal.SIGCHLD:
                 for child in self.children.blind():
                     self._bury(child, now)
+                for child in self.children.halted(self.life.everybody.of_the_master()):
+                    self.life.everybody.halted(child)
             case signal.SIGHUP:
                 self.life.renew(name, now)
             case _:

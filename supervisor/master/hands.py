@@ -68,6 +68,8 @@ class Hands:
                 self._stop(id, replace=replace)
             case actions.Quiet(id, on):
                 self._signal(id, signal.SIGTSTP if on else signal.SIGCONT)
+            case actions.Continue(id):
+                self._signal(id, signal.SIGCONT)
             case actions.Dump(id, abort):
                 self._dump(id, abort=abort)
             case actions.Measure(ids):

@@ -23,7 +23,7 @@ from supervisor.unix.notify import Systemd, watchdog_interval
 
 LAST_WORDS = 0.5  # seconds that the drainer has to tell a worker's last lines
 # Of the master's own processes only what went wrong is worth more than debugging.
-WORTH_SAYING = ("worker.failed", "worker.killed", "worker.stack", "signal.denied")
+WORTH_SAYING = ("worker.failed", "worker.killed", "worker.continued", "worker.stack", "signal.denied")
 
 
 class Voice:

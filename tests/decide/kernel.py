@@ -18,6 +18,7 @@ from laws import Laws
 from supervisor.decide.actions import (
     Action,
     Commit,
+    Continue,
     Dump,
     Finish,
     Kill,
@@ -159,7 +160,7 @@ class Kernel:
                 assert self.promised.pop(fields["reload"]) <= self.now
             case Measure(workers):
                 self.later(0.0, lambda: self._measured(workers))
-            case Note() | Quiet() | Dump() | KillGroup() | Commit() | Undo() | Finish():
+            case Note() | Quiet() | Continue() | Dump() | KillGroup() | Commit() | Undo() | Finish():
                 pass
 
     def _fork(self, start: Start) -> None:

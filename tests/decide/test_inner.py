@@ -9,7 +9,7 @@ from bodies import Body, File, pool, settings
 from kernel import Kernel, kernel
 from scenes import BACKOFF, FORCE, ask, running, stopped
 
-from supervisor.decide.actions import Start, Stop
+from supervisor.decide.actions import Continue, Kill, Start, Stop
 from supervisor.decide.life import Life
 from supervisor.settings import Output, PoolSettings
 
@@ -72,6 +72,23 @@ def test_what_reads_output_stays_to_the_end_and_comes_back_even_during_a_stop() 
     assert k.alive == {}
     told = [a.worker for _, a in k.log if isinstance(a, Stop)]
     assert told[-1] == 4, "the second reader of output is told last"
+
+
+def test_one_that_is_stopped_goes_on_and_the_third_time_is_replaced() -> None:
+    """Others wait for it; who stops it again and again would have it hang."""
+    k = running(pool(stdout=FILE))
+    [number] = k.life.everybody.of_the_master()
+    for _ in range(2):
+        k.life.everybody.halted(number)
+        assert Continue(number) in k.turn()
+    assert len(k.notes("worker.continued")) == 2
+    k.life.everybody.halted(number)
+    assert Kill(number, "it was stopped again and again") in k.turn()
+    k.wait(1)
+    [successor] = k.life.everybody.of_the_master()
+    assert successor != number
+    k.life.everybody.halted(number)
+    assert k.turn() == [], "whoever is gone cannot be stopped"
 
 
 def test_a_forced_stop_leaves_it_time_to_write_what_it_has() -> None:
