@@ -51,9 +51,9 @@ class Words:
 
     def hear(self, worker: int, identity: Mapping[str, Any], text: str, now: float) -> None:
         """Number ``worker`` wants this in the log."""
-        said = _read(text)
         speaker = self._speakers.setdefault(worker, _Speaker(identity, AT_ONCE, now))
-        if said is not None and speaker.may_speak(now):
+        # The room first: to read what a flood brings would be work enough to hold up the loop.
+        if speaker.may_speak(now) and (said := _read(text)):
             self._tell_left_out(speaker)
             event, level, fields = said
             self._tell(event, level, **identity, **fields)
