@@ -81,7 +81,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "signal.denied": ("error", "not allowed to signal {worker}[ (pid {pid})]: it has another user"),
     "start.waiting": (
         "warning",
-        "{address} is still held by workers of a dead master[: {holders}][; waiting {seconds} at most]",
+        "{address} is still in use[ by workers of a dead master: {holders}][; waiting {seconds} at most]",
     ),
     "start.waited": ("info", "{address} is free[ after {seconds}]"),
     "start.aborted": ("error", "the start is aborted[: {reason}]"),

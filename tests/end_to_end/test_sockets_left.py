@@ -193,6 +193,20 @@ def test_a_stranger_beside_an_old_worker_is_not_waited_for(program: Start) -> No
     first.orphans_end()
 
 
+def test_an_address_on_which_nobody_listens_is_waited_for(program: Start) -> None:
+    """It may have become free just now; nobody is blamed for it."""
+    four = place()
+    with socket.socket() as bound:
+        bound.bind(four)
+        one = program(SLOW, config(written(four)))
+        said = one.wait_for("start.waiting")
+        assert said["holders"] is None
+        assert said["message"].startswith(f"{written(four)} is still in use; waiting")
+    one.ready()
+    (one.folder / "go").touch()
+    one.stop()
+
+
 def test_a_reload_does_not_wait(program: Start, tmp_path: Path) -> None:
     """What a killed master's worker still holds refuses it at once, and nothing changes."""
     four = place()
