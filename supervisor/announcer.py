@@ -7,22 +7,21 @@ worth saying is decided elsewhere.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from supervisor import log
-from supervisor.errors import StartError
+from supervisor.log import Event
 from supervisor.settings import MasterSettings
 from supervisor.unix.loop import WRITE, Loop
+from supervisor.unix.notify import form, hand_over
 from supervisor.unix.output import LIMIT, Output
 
 STDERR = 2
 LAST_WORDS = 1.0  # seconds that the last lines may take to get out
-PATIENCE = 5.0  # seconds that a worker waits for room in the log: on a terminal somebody may have pressed ^S
+PATIENCE = 5.0  # seconds that a worker waits for a master that does not read
 
 
 class Announcer:
@@ -101,64 +100,28 @@ class Announcer:
             self._loop.forget(self._watched)
             self._watched = None
 
-    def for_child(self, **identity: Any) -> ChildVoice:
-        """A voice for a forked child: the same format, a way out of its own."""
-        return self.for_children()(**identity)
+    def for_child(self, by: int, **identity: Any) -> ChildVoice:
+        """A voice for a forked child, which speaks ``by`` this descriptor to us."""
+        return ChildVoice(by, identity, self._rendered)
 
-    def for_children(self) -> Callable[..., ChildVoice]:
-        """The same for a child that forks others, by their names: what it keeps open they have, too."""
-        way = ChildLog(self._path)
-        return lambda **identity: ChildVoice(way, partial(self._rendered, identity))
-
-    def _rendered(self, identity: dict[str, Any], event: str, level: str | None, **fields: Any) -> bytes:
-        said = log.make(event, level, wall=time.time(), **identity, pid=os.getpid(), **fields)
-        return log.render(said, self._format, self._colour) if log.passes(said, self._least) else b""
+    def _rendered(self, said: Event) -> bytes:
+        return log.render(said, self._format)
 
 
 class ChildVoice:
-    """What a worker says in the log by itself; a log that cannot be written never ends it."""
+    """What a worker says in the log by itself: handed to the master, who writes it.
 
-    def __init__(self, way: ChildLog, rendered: Callable[..., bytes]) -> None:
-        self._way, self._rendered = way, rendered
+    So no worker holds the log, which one of another user could empty, and what all say goes where the
+    log goes today.  Whom the master does not hear any more says it on stderr.  Nothing here raises.
+    """
+
+    def __init__(self, by: int, identity: dict[str, Any], rendered: Callable[[Event], bytes]) -> None:
+        self.by = by  # the way to the master; its number may change
+        self._identity, self._rendered = identity, rendered
 
     def __call__(self, event: str, level: str | None = None, **fields: Any) -> None:
-        """Append one event."""
-        with contextlib.suppress(OSError, StartError):
-            self._way.append(self._rendered(event, level, **fields))
-
-    def keep_log(self) -> None:
-        """Stderr becomes the worker's own file, or it another user: keep a way to the log as it is now."""
+        """Say one thing; wait for room in the master's queue, within bounds."""
+        said = log.make(event, level, wall=time.time(), **self._identity, pid=os.getpid(), **fields)
         with contextlib.suppress(OSError):
-            self._way.keep()
-
-
-class ChildLog:
-    """The log of a child: opened for each line, where it may be, else as it was kept open."""
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._kept: int | None = None
-
-    def keep(self) -> None:
-        """Have a descriptor of one's own, not for programs that are run."""
-        if self._kept is None and self._path is None:
-            self._kept = fcntl.fcntl(STDERR, fcntl.F_DUPFD_CLOEXEC, STDERR + 1)
-        elif self._kept is None and self._path is not None:
-            self._kept = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY)
-
-    def append(self, line: bytes) -> None:
-        """Wait for room, within bounds."""
-        output = self._output()
-        output.write(line)
-        output.finish(PATIENCE)
-        output.close()
-
-    def _output(self) -> Output:
-        if self._path is None:
-            return Output(STDERR if self._kept is None else self._kept)
-        try:
-            return Output.to_file(self._path)  # it may have been moved away since
-        except StartError:
-            if self._kept is None:
-                raise
-            return Output(self._kept)
+            if not hand_over(self.by, form(X_LOG=log.render(said, "json").decode()), PATIENCE):
+                os.write(STDERR, self._rendered(said))

@@ -36,6 +36,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "worker.killed": ("warning", "{worker} had to be killed[ after {seconds}][: {reason}][ (pid {pid})]"),
     "worker.worn": ("info", "{worker} is to be replaced: it {reason}[ (pid {pid})]"),
     "worker.error": ("error", "{worker}: {reason}"),
+    "worker.flooded": ("warning", "{worker} said too much at once: {count} of its events are left out"),
     "worker.stack": ("warning", "{worker}[ (pid {pid})] was busy here:"),
     "pool.ready": ("info", "pool {pool} is ready[: {ready} of {desired}]"),
     "pool.degraded": (
@@ -75,6 +76,10 @@ WORDS: dict[str, tuple[str, str]] = {
         "{worker} of the master itself failed" + _CAUSE + "[ (up {uptime})][; restarting {delay}]",
     ),
     "inner.killed": ("error", "{worker} of the master itself had to be killed[: {reason}][ (pid {pid})]"),
+    "inner.continued": (
+        "warning",
+        "{worker} of the master itself was stopped (SIGSTOP), and goes on[ (pid {pid})]",
+    ),
     "inner.stack": ("warning", "{worker} of the master itself[ (pid {pid})] was busy here:"),
     "inner.degraded": ("debug", "{pool} is being replaced"),
     "inner.parked": ("debug", "{pool} of the master itself is not tried any more[: {reason}]"),
@@ -83,6 +88,11 @@ WORDS: dict[str, tuple[str, str]] = {
     "hook.timeout": ("error", "hook {hook}[ in {worker}] did not end within {seconds}, left behind"),
     "signal.ignored": ("info", "{signal} is ignored[: {reason}]"),
     "signal.denied": ("error", "not allowed to signal {worker}[ (pid {pid})]: it has another user"),
+    "start.waiting": (
+        "warning",
+        "{address} is still in use[ by workers of a dead master: {holders}][; waiting {seconds} at most]",
+    ),
+    "start.waited": ("info", "{address} is free[ after {seconds}]"),
     "start.aborted": ("error", "the start is aborted[: {reason}]"),
     "log.failed": ("error", "{reason}"),
     "master.warning": ("warning", "{reason}"),

@@ -32,7 +32,7 @@ class Service:
         self._life, self._send, self._beat, self._clock = life, send, beat, clock
         self._beat_at = None if beat is None else now
         self._extend_at: float | None = None
-        self._ready = False
+        self._ready = self._stopping = False
         self._summary = ""
 
     def hear(self, event: str, fields: Mapping[str, Any]) -> None:
@@ -45,8 +45,10 @@ class Service:
             self._send(RELOADING=1, MONOTONIC_USEC=int(self._clock() * 1e6))
         elif event in ("reload.done", "reload.failed") and self._ready and self._life.stop is None:
             self._send(READY=1)
-        elif event == "master.stopping" and self._extend_at is None:
+        elif event == "start.waiting":
             self._extend_at = 0.0
+        elif event == "master.stopping" and not self._stopping:
+            self._extend_at, self._stopping = 0.0, True
             self._send(STOPPING=1)
         elif event == "stop.report":
             self._send(STATUS=f"stopped after {fields['seconds']:.1f} s, exit status {fields['status']}")
@@ -60,12 +62,24 @@ class Service:
         if self._beat is not None and self._beat_at is not None and now >= self._beat_at:
             self._beat_at = now + self._beat
             self._send(WATCHDOG=1)
-        stop = self._life.stop
-        if stop and self._extend_at is not None and now >= self._extend_at:
-            self._extend_at = now + AGAIN
-            left = max(0.0, stop.deadline - now) + BEYOND
-            self._send(EXTEND_TIMEOUT_USEC=int(left * 1e6))
+        if self._extend_at is not None and now >= self._extend_at:
+            self._extend(now)
         text = summary(self._life)
         if text != self._summary:
             self._summary = text
             self._send(STATUS=text)
+
+    def _extend(self, now: float) -> None:
+        """Ask for the time that is needed; what follows a wait for a socket is a start like any other."""
+        until = self._needed_until()
+        self._extend_at = None if until is None else now + AGAIN
+        if until is not None:
+            self._send(EXTEND_TIMEOUT_USEC=int((max(0.0, until - now) + BEYOND) * 1e6))
+
+    def _needed_until(self) -> float | None:
+        if stop := self._life.stop:
+            return stop.deadline
+        if self._life.opening.waiting:
+            starts = (pool.settings.start_timeout for pool in self._life.pools.values())
+            return self._life.opening.until + max(starts, default=0.0)
+        return None

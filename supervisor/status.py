@@ -148,6 +148,8 @@ def iso(wall: float) -> str:
 
 def summary(life: Life) -> str:
     """One line for the service manager's STATUS."""
+    if life.stop is None and life.opening.waiting:
+        return f"{life.state}: waiting for {life.opening.address}, which is still in use"
     pools = ", ".join(f"{p.name} {p.up}/{p.slots.size}" for p in life.pools.values())
     if life.stop is None:
         return f"{life.state}: {pools} ready"

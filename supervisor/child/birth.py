@@ -63,7 +63,8 @@ def settle(birth: Birth, tell: Tell) -> Birth | None:
     gc.freeze()  # what is the master's is never looked at again, so it stays shared
     try:
         birth = leave_master(birth)
-        take_stdio(birth, tell)
+        tell.by = birth.notify_fd
+        take_stdio(birth)
         standing.stand(birth.pool, birth.master, birth.account, birth.nofile)
         be_somebody(birth)
     except (StandingError, OSError, MemoryError) as error:
@@ -98,10 +99,8 @@ def leave_master(birth: Birth) -> Birth:
     )
 
 
-def take_stdio(birth: Birth, tell: Tell) -> None:
+def take_stdio(birth: Birth) -> None:
     """Have the worker's own stdout and stderr, where it has any; in a template's workers, too."""
-    if birth.stderr is not None or birth.pool.stderr == "null" or birth.account is not None:
-        tell.keep_log()
     given = ((STDOUT, birth.stdout, birth.pool.stdout), (STDERR, birth.stderr, birth.pool.stderr))
     for number, fd, setting in given:
         if fd is not None:

@@ -21,11 +21,10 @@ STARTED, NOT_STARTED = b"", b"x"  # what the master reads from `Birth.told`
 class Tell(Protocol):
     """One event into the log: ``tell("hook.failed", hook="m:f")``."""
 
+    by: int  # the descriptor by which it reaches the master, who has the log
+
     def __call__(self, event: str, level: str | None = None, **fields: Any) -> None:
         """Say it; never raises for want of a log."""
-
-    def keep_log(self) -> None:
-        """Stderr is about to become the worker's own: the log is not."""
 
 
 def refuse(

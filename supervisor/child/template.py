@@ -40,7 +40,7 @@ from supervisor.unix.notify import form
 from supervisor.unix.process import fork_all
 from supervisor.unix.signals import DEFAULT, handle, handlers, reset_signals, set_mask
 
-Voice = Callable[..., Tell]  # voice(worker="web.0", pool="web", ...): the `tell` of that worker
+Voice = Callable[..., Tell]  # voice(notify_fd, worker="web.0", pool="web", ...): the `tell` of that worker
 LISTEN = ("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID")
 GO = b"."
 LONGEST_PID = 32  # bytes
@@ -107,7 +107,7 @@ def _prepared(
 
 
 def _tell(birth: Birth, voice: Voice) -> Tell:
-    return voice(worker=birth.worker, pool=birth.pool.name, generation=birth.generation)
+    return voice(birth.notify_fd, worker=birth.worker, pool=birth.pool.name, generation=birth.generation)
 
 
 def _show_listeners(birth: Birth) -> None:
@@ -210,7 +210,7 @@ def _begin(template: Template, request: Request, ours: socket.socket, theirs: so
     tell = _tell(birth, template.voice)
     os.close(template.stacks)
     try:
-        take_stdio(birth, tell)
+        take_stdio(birth)
     except OSError as error:
         refuse(tell, birth.notify_fd, shortage.words(birth.worker, birth.pool.name, error))
         return WORKER_FAILED

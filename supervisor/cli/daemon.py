@@ -29,6 +29,7 @@ from supervisor.control.client import Client
 from supervisor.errors import StartError, SupervisorError
 from supervisor.exits import Exit
 from supervisor.settings import Settings
+from supervisor.unix.log_file import open_log
 
 SLACK = 5.0
 SHOWN = 10  # lines of the log when it failed
@@ -72,7 +73,8 @@ def _with_log(settings: Settings) -> tuple[Settings, _Log]:
     try:
         if path.startswith(settings.master.state_dir):
             os.makedirs(settings.master.state_dir, mode=0o700, exist_ok=True)
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        fd = open_log(path)
+        os.set_blocking(fd, True)  # it becomes somebody's stderr
     except OSError as error:
         raise StartError(f"cannot write the log {path}: {error.strerror}; set [master] log_file") from error
     return settings, _Log(path, fd, os.fstat(fd).st_size)

@@ -39,6 +39,13 @@ class Quiet:
 
 
 @dataclass(frozen=True)
+class Continue:
+    """Have a worker of the master's own go on that somebody has stopped (CONT)."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
 class Dump:
     """Have a worker say what it is at, before it is killed: a target writes its Python stacks.
 
@@ -90,6 +97,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Listen:
+    """Try once more to open the listening sockets.
+
+    Comes back as a fact of the `Opening`: ``opened``, ``taken`` or ``refused``.
+    """
+
+
+@dataclass(frozen=True)
 class Prepare:
     """Take what the reader of this generation found, and open what it needs.
 
@@ -133,12 +148,14 @@ Action = (
     Start
     | Stop
     | Quiet
+    | Continue
     | Dump
     | Measure
     | Kill
     | Sweep
     | KillGroup
     | Run
+    | Listen
     | Prepare
     | Commit
     | Undo

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from supervisor.decide.actions import Action, Measure, Note, Quiet, Stop
+from supervisor.decide.actions import Action, Continue, Measure, Note, Quiet, Stop
 from supervisor.decide.lateness import Lateness
 from supervisor.decide.wear import Wear, by_age
 from supervisor.decide.worker import State, Worker
 from supervisor.settings import PoolSettings
+
+MOST_HALTS = 3  # stopped so often, a worker of the master's own is ended
 
 
 class Crew:
@@ -98,6 +100,18 @@ class Crew:
             self._expect_exit(worker, now, now + worker.settings.stop_timeout)
         after = None if worker.asked_at is None else now - worker.asked_at
         self.tell(Note("worker.acknowledged", worker, {"seconds": after}))
+
+    def halted(self, id: int) -> None:
+        """Somebody has stopped it (SIGSTOP), and nobody may: it goes on, or the third time is replaced."""
+        worker = self.workers.get(id)
+        if worker is None:
+            return
+        worker.halts += 1
+        if worker.halts < MOST_HALTS:
+            self.tell(Note("worker.continued", worker))
+            self.tell(Continue(id))
+        else:
+            self.late.force(worker, "it was stopped again and again")
 
     def gone(self, worker: Worker) -> None:
         """It was reaped, or could not be forked."""
@@ -207,4 +221,4 @@ class Crew:
         """What facts brought about since the last time."""
         news, self._news = self._news, []
         # Who was to be told something may have gone in the same instant.
-        return [a for a in news if not isinstance(a, Stop | Quiet) or a.worker in self.workers]
+        return [a for a in news if not isinstance(a, Stop | Quiet | Continue) or a.worker in self.workers]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 from supervisor.settings import Output, PoolSettings, Reference, Seconds
 
@@ -16,6 +17,8 @@ METER = "@meter"  # measures their memory
 READER = "@reader"  # reads the configuration for a reload
 STORE = "@store"  # writes the state file of tasks
 TO_THE_END = (OUTPUT, STORE)  # a stop needs them until all workers are gone
+Kept = Literal["", "others", "all"]  # from whom the master keeps a stream of its own: workers of other users
+Streams = tuple[Kept, Kept]  # stdout and stderr
 READ_SECONDS = Seconds(30.0)
 # Also beyond the deadline of a stop, once all workers are gone.
 STOP_SECONDS = Seconds(1.0)
@@ -83,16 +86,17 @@ def template(pool: PoolSettings, generation: int) -> PoolSettings:
     )
 
 
-def print_to_us(pools: Iterable[PoolSettings], terminals: tuple[bool, bool]) -> bool:
-    """Whether any of them has output that is not simply passed on.
-
-    ``terminals`` says of stdout and stderr of the master whether it is one.
-    """
+def print_to_us(pools: Iterable[PoolSettings], streams: Streams) -> bool:
+    """Whether any of them has output that is not simply passed on."""
     return any(
-        isinstance(setting, Output) or (setting == "inherit" and terminal)
+        isinstance(setting, Output) or (setting == "inherit" and _is_kept_from(pool, stream))
         for pool in pools
-        for setting, terminal in zip((pool.stdout, pool.stderr), terminals, strict=True)
+        for setting, stream in zip((pool.stdout, pool.stderr), streams, strict=True)
     )
+
+
+def _is_kept_from(pool: PoolSettings, stream: Kept) -> bool:
+    return stream == "all" or (stream == "others" and pool.user is not None)
 
 
 def are_measured(pools: Iterable[PoolSettings]) -> bool:

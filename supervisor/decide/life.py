@@ -17,12 +17,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
+from supervisor.decide import inner
 from supervisor.decide.actions import Action, KillGroup, Note
 from supervisor.decide.deadlines import Deadlines
 from supervisor.decide.descent import HELPER_SECONDS, Descent
 from supervisor.decide.moment import Moment
+from supervisor.decide.opening import Opening
 from supervisor.decide.pool import Pool
-from supervisor.decide.pools import Pools, Terminals, is_run
+from supervisor.decide.pools import Pools, is_run
 from supervisor.decide.reload import Reload, Stage
 from supervisor.decide.stopping import Firmness, Stopping
 from supervisor.decide.task_actions import Ask, Reply, Save, StartRun, StopRun
@@ -44,11 +46,12 @@ class Life:
         self,
         settings: Settings,
         random: Callable[[], float],
-        terminals: Terminals = (False, False),
+        streams: inner.Streams = ("", ""),
         tasks: Tasks | None = None,
     ) -> None:
         self.configuration, self.settings = settings, settings.master
-        self.everybody = Pools(settings, random, terminals)
+        self.everybody = Pools(settings, random, streams)
+        self.opening = Opening(self.settings.stop_timeout)
         self.tasks = tasks or Tasks({}, {}, lambda *_: None, random, now=0.0, wall=0.0)
         self.runs = TaskRuns(self.tasks, self.everybody, settings.master.stop_timeout)
         self.generation = self._newest = 1
@@ -165,12 +168,11 @@ class Life:
             self.everybody.hush(on)
             self.tasks.hush(on)
 
-    def renew(self, reason: str, now: float, by: str | None = None) -> int:
+    def renew(self, reason: str, _now: float, by: str | None = None) -> int:
         """Reload; return the number of the reload that will have read the file after now.
 
         Wishes during one merge into one more after it.
         """
-        del now
         if self.descent is None:
             if self._wished is None and self.reload is not None:
                 self._news.append(Note("reload.queued", None, {"reason": reason, "reload": self.reloads + 1}))
@@ -206,14 +208,13 @@ class Life:
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
-        times = [self.everybody.deadline(), self._groups.earliest()]
-        times += [self.tasks.deadline(), self.runs.deadline()]
-        times += [moment.until for moment in self.moments.values()]
+        due = [self.everybody.deadline(), self._groups.earliest(), *(m.until for m in self.moments.values())]
+        due += [self.tasks.deadline(), self.runs.deadline()]
         if self.descent:
-            times.append(self.descent.deadline())
-        elif self.reload:
-            times.append(self.reload.deadline())
-        return min((t for t in times if t is not None), default=None)
+            due.append(self.descent.deadline())
+        else:
+            due += [self.opening.deadline(), self.reload.deadline() if self.reload else None]
+        return min((t for t in due if t is not None), default=None)
 
     # -- the plan --------------------------------------------------------------
 
@@ -225,9 +226,8 @@ class Life:
         rise = [] if self.descent else list(self._rise(now))
         descent = list(self._descend(now)) if self.descent else []
         pools = list(self._plan_pools(now))
-        groups = [KillGroup(group) for group in self._groups.due(now)]
         news, self._news = self._news, []
-        return [*news, *facts, *groups, *descent, *pools, *rise]
+        return [*news, *facts, *map(KillGroup, self._groups.due(now)), *descent, *pools, *rise]
 
     def _plan_tasks(self, now: float) -> Iterator[Note | Save | Ask | Reply]:
         """What begins and ends of their runs is for the pools to do."""
@@ -289,8 +289,7 @@ class Life:
 
     def _begin_reload(self, reason: str, by: str | None, now: float) -> Note:
         self._wished = None
-        self.reloads += 1
-        self._newest += 1
+        self.reloads, self._newest = self.reloads + 1, self._newest + 1
         self.reload = Reload(self.reloads, self._newest, self.everybody, now)
         fields = {"reload": self.reloads, "reason": reason, "by": by, "generation": self._newest}
         return Note("reload.started", None, fields)
@@ -323,13 +322,20 @@ class Life:
     def _rise(self, now: float) -> Iterator[Action]:
         if self.moments["on_ready"].running:  # its time may end while a reload's hooks are imported
             yield from self.moments["on_ready"].plan(now)
+        yield from self.opening.plan(now)
+        if self.opening.failed is not None:
+            self._abort("sockets", self.opening.failed, now)
+        if self.opening.address is None:
+            yield from self._begin(now)
+
+    def _begin(self, now: float) -> Iterator[Action]:
         for name in ("import", "on_start"):
             moment = self.moments[name]
             yield from moment.plan(now)
             if moment.failed is not None and self.generation > 1:  # a reload's hooks: the old ones go on
                 moment.failed = None
             if moment.failed is not None:
-                self._abort(name, moment.failed, now)
+                self._abort(name, f"{name}: {moment.failed}", now)
             if moment.failed is not None or not moment.done:
                 return
         if any(pool.gave_up for pool in self.pools.values()):
@@ -341,9 +347,9 @@ class Life:
         if self.was_ready:
             yield from self.moments["on_ready"].plan(now)
 
-    def _abort(self, moment: str, error: str, now: float) -> None:
+    def _abort(self, moment: str, reason: str, now: float) -> None:
         """Nothing was built up, so nothing is to be taken down: the other hooks do not run."""
-        self._news.append(Note("start.aborted", None, {"reason": f"{moment}: {error}"}))
+        self._news.append(Note("start.aborted", None, {"reason": reason}))
         # A hook that cannot be imported is a mistake in the configuration; one that raises may be bad luck.
         self.fail(f"{moment} failed", now, Exit.USAGE if moment == "import" else Exit.FAILED)
         for name in ("on_stop", "on_exit"):

@@ -17,7 +17,6 @@ from supervisor.decide.worker import Worker
 from supervisor.exits import End
 from supervisor.settings import PoolSettings, Settings
 
-Terminals = tuple[bool, bool]
 RUNS = "tasks."  # how the names of the pools begin that are runs of tasks: no name in a configuration can
 
 
@@ -29,8 +28,8 @@ def is_run(name: str) -> bool:
 class Pools:
     """Everybody who works here."""
 
-    def __init__(self, settings: Settings, random: Callable[[], float], terminals: Terminals) -> None:
-        self._ids, self._random, self._terminals = itertools.count(1), random, terminals
+    def __init__(self, settings: Settings, random: Callable[[], float], streams: inner.Streams) -> None:
+        self._ids, self._random, self._streams = itertools.count(1), random, streams
         self._patience = settings.master.stop_timeout
         self._whose: dict[int, Pool] = {}
         self._state_file = settings.master.state_file
@@ -66,6 +65,10 @@ class Pools:
         """The pool of a worker that is not gone."""
         return self._whose.get(id)
 
+    def of_the_master(self) -> list[int]:
+        """The workers of inner pools."""
+        return [id for pool in self if inner.is_inner(pool.name) for id in pool.workers]
+
     def templates(self) -> Iterator[tuple[Pool, Pool, int]]:
         """Each template's pool, the pool that it is for, and the generation."""
         for pool in self.users.values():
@@ -89,6 +92,11 @@ class Pools:
             pool.exited(id, end, now)
             if pool.parked and inner.is_inner(pool.name):
                 self._give_up_with(pool)
+
+    def halted(self, id: int) -> None:
+        """A worker of the master's own was stopped (SIGSTOP): others wait for it."""
+        if pool := self._whose.get(id):
+            pool.crew.halted(id)
 
     def _give_up_with(self, fallen: Pool) -> None:
         """Without its template no worker of a pool can be born."""
@@ -173,7 +181,7 @@ class Pools:
 
     def _needed(self) -> Iterator[tuple[PoolSettings, int]]:
         editions = [edition for pool in self.users.values() for edition in pool.editions.values()]
-        if self.remembers or inner.print_to_us(editions, self._terminals):
+        if self.remembers or inner.print_to_us(editions, self._streams):
             yield inner.output(self._patience), 1
         if self.remembers:
             yield inner.store(self._state_file), 1

@@ -49,6 +49,7 @@ class Worker:
     error: str | None = None  # its last X_ERROR=: why it cannot start
     worn: str | None = None  # why it is to be replaced though it works
     measured: bool = False  # its memory has been read once
+    halts: int = 0  # how often it was found stopped (SIGSTOP)
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from supervisor.inner.losses import Losses
 from supervisor.inner.prefix import Prefixes
 from supervisor.inner.telling import MasterSink, Teller
 from supervisor.log import choose_colour
-from supervisor.unix.drains import TERMINAL
+from supervisor.unix.drains import INHERITED, TERMINAL
 from supervisor.unix.loop import WRITE, Loop
 from supervisor.unix.output import Output
 from supervisor.unix.rotation import RotatingFile
@@ -56,19 +56,22 @@ class FileSink:
 
 
 class TerminalSink:
-    """A terminal; while it is stopped (^S) or slow, lines wait, and beyond a bound they are dropped."""
+    """A terminal; while it is stopped (^S) or slow, lines wait, and beyond a bound they are dropped.
+
+    Or a file that the master has as its stdout or stderr: there nobody's name is put before a line.
+    """
 
     def __init__(self, loop: Loop, fd: int, prefixes: Prefixes, losses: Losses) -> None:
         self.writers: dict[int, str] = {}
         self._loop, self._fd, self._prefixes, self._losses = loop, fd, prefixes, losses
-        self._output = Output(fd)
+        self._output, self._is_terminal = Output(fd), os.isatty(fd)
         self._colour = choose_colour(fd, os.environ)
         self._watched: int | None = None
 
     def write(self, worker: str, key: str, block: bytes) -> None:
         """Write whole lines, each behind the worker's name."""
         del key
-        prefix = self._prefixes.of(worker, self._colour)
+        prefix = self._prefixes.of(worker, self._colour) if self._is_terminal else b""
         for line in block.split(b"\n")[:-1]:
             self._output.write(b"%b%b\n" % (prefix, line))
         self._look()
@@ -92,8 +95,9 @@ class TerminalSink:
             self._loop.watch(wants, "terminal", self._fd, WRITE)
         self._watched = wants
         if dropped := self._output.take_dropped():
+            why = "the terminal did not take them in time" if self._is_terminal else "the disk took no more"
             self._losses.add(
-                TERMINAL, self._loop.now(), dropped=dropped, why="the terminal did not take them in time"
+                TERMINAL if self._is_terminal else INHERITED, self._loop.now(), dropped=dropped, why=why
             )
 
 

@@ -42,7 +42,7 @@ from supervisor.stored import Stored
 from supervisor.unix.children import Children
 from supervisor.unix.clock import ClockWatch
 from supervisor.unix.doors import Doors
-from supervisor.unix.drains import STDERR, STDOUT
+from supervisor.unix.drains import STDERR, STDOUT, kept_from
 from supervisor.unix.loop import Loop, Seen
 from supervisor.unix.process import end, has_children
 from supervisor.unix.usage import usage
@@ -70,7 +70,9 @@ class Master:
     ) -> None:
         self.doors, self.loop = doors, loop
         tasks = Tasks(settings.tasks, stored, _next_due, _chance, now=loop.now(), wall=time.time())
-        self.life = Life(settings, _chance, (os.isatty(STDOUT), os.isatty(STDERR)), tasks)
+        self.life = Life(settings, _chance, (kept_from(STDOUT), kept_from(STDERR)), tasks)
+        if taken := doors.taken:
+            self.life.opening.taken(taken.address, taken.holders, taken.error, loop.now())
         self.children = Children(loop)
         self.hooks = HookThread(settings)
         self.announcer = Announcer(settings.master, loop)
@@ -202,6 +204,8 @@ class Master:
             case signal.SIGCHLD:
                 for child in self.children.blind():
                     self.ears.bury(child, now)
+                for child in self.children.halted(self.life.everybody.of_the_master()):
+                    self.life.everybody.halted(child)
             case signal.SIGHUP:
                 self.life.renew(name, now)
             case _:

@@ -70,7 +70,11 @@ class Births:
         self._children, self._voice, self._environ, self._nofile = children, voice, environ, nofile
         self._question: int | None = None  # the memory file of the reader
         # Asked once: after a hangup a terminal is none any more, and who wrote to it would get EIO.
-        self._inherited = {fd: sink_of("inherit", fd) for fd in (STDOUT, STDERR)}
+        self._inherited = {
+            (fd, other): sink_of("inherit", fd, other_user=other)
+            for fd in (STDOUT, STDERR)
+            for other in (False, True)
+        }
         self._told: dict[int, int] = {}  # worker to the pipe on which its program says that it did not start
         self._title, self._sender = title.find(), doors.notify.sender()
         master = editions.current.master
@@ -123,8 +127,9 @@ class Births:
     def _begin_output(self, worker: Worker) -> tuple[int | None, int | None]:
         if is_run(worker.pool):
             return self.drains.begin(worker.id, worker.name, Told(), Told())
+        other_user = worker.settings.user is not None
         out, err = (
-            self._inherited[fd] if setting == "inherit" else sink_of(setting, fd)
+            self._inherited[fd, other_user] if setting == "inherit" else sink_of(setting, fd)
             for fd, setting in ((STDOUT, worker.settings.stdout), (STDERR, worker.settings.stderr))
         )
         return self.drains.begin(worker.id, worker.name, out, err)
@@ -194,9 +199,15 @@ class Births:
         name = inner.templated(worker.pool)
         channel = self.templates.connect(worker.pool)
         birth = self._birth(worker, name)
-        voice, pool = self._voice.announcer.for_children(), settings.pools[name]
-        run = partial(template.live, birth, channel, settings.hooks, voice, pool)
-        return Job(worker.id, run, partial(self.templates.sealed, worker.pool))
+        voice, pool = self._voice.announcer.for_child, settings.pools[name]
+        with contextlib.ExitStack() as sealed:
+            sealed.callback(self.templates.sealed, worker.pool)
+            if pool.user is not None:  # what its import prints: it must not have our streams either
+                stdout, stderr = self._begin_output(worker)
+                sealed.callback(self.drains.sealed, worker.id)
+                birth = replace(birth, stdout=stdout, stderr=stderr)
+            run = partial(template.live, birth, channel, settings.hooks, voice, pool)
+            return Job(worker.id, run, sealed.pop_all().close)
 
     def learn(self) -> None:
         """What templates have answered: a pid must be known before it is heard of or found dead."""
@@ -236,7 +247,7 @@ class Births:
 
     def _tell(self, worker: Worker) -> ChildVoice:
         return self._voice.announcer.for_child(
-            worker=worker.name, pool=worker.pool, generation=worker.generation
+            self._sender.fileno(), worker=worker.name, pool=worker.pool, generation=worker.generation
         )
 
     # -- facts ---------------------------------------------------------------------

@@ -13,7 +13,8 @@ from supervisor.decide.pool import Pool
 from supervisor.decide.pools import is_run
 from supervisor.hook_thread import HookThread
 from supervisor.master.births import Births
-from supervisor.master.voice import Voice
+from supervisor.master.voice import Voice, identity
+from supervisor.master.words import Words
 from supervisor.messages import hear
 from supervisor.unix.children import Children
 from supervisor.unix.doors import Doors
@@ -37,6 +38,7 @@ class Ears:
     ) -> None:
         self._life, self._births, self._doors = life, births, doors
         self._children, self._voice, self._hooks = children, voice, hooks
+        self._words = Words(voice.tell)
 
     def note(self, seen: Seen, now: float) -> None:  # noqa: C901  # one kind of thing a case
         """Turn one thing that the loop saw into facts."""
@@ -62,7 +64,10 @@ class Ears:
 
     def _hear(self, pid: int, message: dict[str, str], now: float) -> None:
         if found := self._found(pid):
-            hear(*found, message, now)
+            pool, number = found
+            hear(pool, number, message, now)
+            if said := message.get("X_LOG"):
+                self._words.hear(number, identity(pool.workers[number]), said, now)
 
     def _found(self, pid: int) -> tuple[Pool, int] | None:
         """Whose pid that is, and the worker's number."""
@@ -125,6 +130,7 @@ class Ears:
         if buried is None:
             return
         end, group = buried
+        self._words.forget(number)
         pool = self._life.whose(number)
         lines_follow = self._births.drains.gone(number)
         if lines_follow and pool is not None and not is_run(pool.name):

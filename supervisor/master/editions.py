@@ -11,6 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from supervisor.announcer import Announcer
 from supervisor.errors import ConfigError
@@ -18,7 +19,7 @@ from supervisor.hook_thread import HookThread
 from supervisor.inner.difference import changes
 from supervisor.inner.reading import Reading, kept, unchangeable
 from supervisor.settings import Settings
-from supervisor.unix.doors import Doors
+from supervisor.unix.doors import Doors, Taken
 from supervisor.unix.loop import Loop
 from supervisor.unix.output import Output
 from supervisor.unix.sockets import Change, Listeners
@@ -67,6 +68,11 @@ class Editions:
     def _tried(self, generation: int) -> Trial:
         assert self._trial is not None, f"generation {generation} is not being tried"
         return self._trial
+
+    def listen(self) -> Taken | None:
+        """Try once more to open the sockets of the start, see `Doors.listen`."""
+        warn = partial(self._announcer.tell, "master.warning", "warning")
+        return self._doors.listen(self.current, lambda text: warn(reason=text))
 
     # -- a reload --------------------------------------------------------------
 

@@ -69,6 +69,8 @@ class Hands:
                 self._stop(id, replace=replace)
             case actions.Quiet(id, on):
                 self._signal(id, signal.SIGTSTP if on else signal.SIGCONT)
+            case actions.Continue(id):
+                self._signal(id, signal.SIGCONT)
             case actions.Dump(id, abort):
                 self._dump(id, abort=abort)
             case actions.Measure(ids):
@@ -81,6 +83,8 @@ class Hands:
                 self._sweep(signal.SIGKILL if kill else signal.SIGTERM)
             case actions.Run(moment, index):
                 self._run_hook(moment, index)
+            case actions.Listen():
+                self._listen()
             case actions.Prepare(generation):
                 self._prepare(generation)
             case actions.Commit(generation):
@@ -133,6 +137,16 @@ class Hands:
             warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork.*")
             beside = f"forking beside {len(others)} other threads ({', '.join(others)})"
             self._voice.tell("master.warning", reason=f"{beside}: a worker may inherit a lock")
+
+    def _listen(self) -> None:
+        opening, now = self._life.opening, self._children.now()
+        try:
+            taken = self._editions.listen()
+        except SupervisorError as error:
+            self.facts.append(partial(opening.refused, str(error)))
+        else:
+            held = taken and partial(opening.taken, taken.address, taken.holders, taken.error, now)
+            self.facts.append(held or partial(opening.opened, now))
 
     # -- a reload ------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ from supervisor.unix.notify import Systemd, watchdog_interval
 
 LAST_WORDS = 0.5  # seconds that the drainer has to tell a worker's last lines
 # Of the master's own processes only what went wrong is worth more than debugging.
-WORTH_SAYING = ("worker.failed", "worker.killed", "worker.stack", "signal.denied")
+WORTH_SAYING = ("worker.failed", "worker.killed", "worker.continued", "worker.stack", "signal.denied")
 # The beginning and the end of a task's run have events of their own.
 TOLD_OTHERWISE = ("worker.started", "worker.ready", "worker.exited", "worker.failed")
 
@@ -57,7 +57,7 @@ class Voice:
         if note.event.startswith("task."):
             fields = dated(fields)
         if note.worker is not None:
-            fields = _identity(note.worker) | fields
+            fields = identity(note.worker) | fields
         if is_inner(str(fields.get("pool", ""))):
             self._say_of_inner(note.event, fields)
         elif is_run(str(fields.get("pool", ""))):
@@ -123,7 +123,8 @@ class Voice:
             self.tell("service.unreachable", reason=self._systemd.problem)
 
 
-def _identity(worker: Worker) -> dict[str, Any]:
+def identity(worker: Worker) -> dict[str, Any]:
+    """Who is meant, in an event."""
     return {
         "worker": worker.name,
         "pool": worker.pool,

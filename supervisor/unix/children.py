@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from supervisor.exits import End
@@ -139,6 +139,10 @@ class Children:
     def blind(self) -> list[int]:
         """The numbers of those that only SIGCHLD tells about."""
         return list(self._blind)
+
+    def halted(self, among: Iterable[int]) -> list[int]:
+        """Of these numbers, those who were stopped since the last question and still are."""
+        return [number for number in among if (pid := self.pid(number)) and process.halted(pid)]
 
     def reap_adopted(self) -> Iterator[int]:
         """See `process.reap_adopted`."""

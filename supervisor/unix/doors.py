@@ -17,16 +17,26 @@ from supervisor.unix import control_socket
 from supervisor.unix.control_socket import ControlSocket
 from supervisor.unix.files import Pidfile, make_folder
 from supervisor.unix.held import Held
+from supervisor.unix.leftovers import Leftovers
 from supervisor.unix.listen_fds import received
 from supervisor.unix.notify import Receiver
-from supervisor.unix.sockets import Listeners
+from supervisor.unix.sockets import Listeners, TakenError
 
 PASS_THROUGH = 0o011
 
 
+@dataclass(frozen=True)
+class Taken:
+    """An address that workers of an earlier master still hold."""
+
+    address: str
+    holders: tuple[str, ...]  # none: it has become free just now
+    error: str  # what to say if that does not change
+
+
 @dataclass
 class Doors:
-    """All of them are open, or an error was raised and none is."""
+    """All of them are open, but for the listening ones while one is `taken`; or an error was raised."""
 
     pidfile: Pidfile | None
     control: ControlSocket
@@ -34,6 +44,7 @@ class Doors:
     listeners: Listeners
     state: Held = field(default_factory=Held)
     for_users: dict[int, Receiver] = field(default_factory=dict)  # by uid: who may not write to ours
+    taken: Taken | None = None
 
     def receivers(self) -> list[Receiver]:
         """All notify sockets."""
@@ -61,6 +72,27 @@ class Doors:
         self.for_users |= new
         return list(new.values())
 
+    def listen(self, settings: Settings, warn: Callable[[str], None]) -> Taken | None:
+        """Open the listening sockets, all or none; `taken` tells for whom it has to be done again.
+
+        Raises:
+            StartError: one of them cannot be had, by waiting neither.
+        """
+        uids = {os.geteuid(), *(account.uid for account in settings.accounts.values())}
+        leftovers = Leftovers(settings.master.name, uids)
+        try:
+            self.listeners.commit(self.listeners.prepare(settings.sockets, leftovers))
+        except TakenError as error:
+            holders = leftovers.at(error.address)
+            if holders is None:
+                raise
+            self.taken = Taken(str(error.address), tuple(holders), str(error))
+            return self.taken
+        self.taken = None
+        for name in self.listeners.unclaimed():
+            warn(f'the service manager passed the socket {name!r}, and no [sockets] has bind = "fd:{name}"')
+        return None
+
     def remove(self) -> None:
         """Leave no file behind.  The lock goes last: then a successor may begin."""
         for receiver in self.receivers():
@@ -85,12 +117,10 @@ def open_doors(
         undo.callback(control.remove)
         notify = Receiver(notify_beside(master.socket))
         undo.callback(notify.close)
-        listeners.commit(listeners.prepare(settings.sockets))
         doors = Doors(pidfile, control, notify, listeners, state or Held())
+        doors.listen(settings, warn)
         doors.admit(settings.accounts.values())
         undo.pop_all()
-    for name in listeners.unclaimed():
-        warn(f'the service manager passed the socket {name!r}, and no [sockets] has bind = "fd:{name}"')
     return doors
 
 

@@ -16,6 +16,7 @@ import stat
 from supervisor.errors import AlreadyRunningError, StartError
 
 STDERR = 2
+MOST_LINKS = 40  # as the kernel follows: path_resolution(7)
 LONGEST_PATH = 107  # of a socket: sun_path holds 108 bytes, one of them the closing NUL
 
 
@@ -40,6 +41,30 @@ def make_folder(path: str) -> None:
         raise StartError(f"{path} may be written by everyone: chmod o-w {path}, or give another folder")
     if path.startswith("/tmp/supervisord-lite-") and (found.st_uid != os.getuid() or os.path.islink(path)):  # noqa: S108  # the last default of the contract, checked here
         raise StartError(f"{path} belongs to somebody else: set XDG_RUNTIME_DIR, or master.socket")
+
+
+def where_it_leads(path: str) -> str:
+    """What a symlink that we are to write through leads to: an administrator's is followed, nobody else's.
+
+    Each link on the way counts.  OSError (ELOOP): somebody else could have made one of them.
+    """
+    for _ in range(MOST_LINKS):
+        if not os.path.islink(path):
+            return path
+        folder, real = os.path.dirname(path) or ".", os.path.realpath(path)
+        for one in (folder, os.path.dirname(real)):
+            if _is_open_to_others(one):
+                raise OSError(errno.ELOOP, f"it is a symlink, and others may write to {one}")
+        path = os.path.join(folder, os.readlink(path))
+    raise OSError(errno.ELOOP, "its symlinks lead in a circle")
+
+
+def _is_open_to_others(folder: str) -> bool:
+    """Whether somebody else could plant a symlink there, by which we would write to any file of ours."""
+    found = os.stat(folder)
+    user = os.geteuid()
+    by_group = user == 0 and found.st_gid != 0 and found.st_mode & stat.S_IWGRP
+    return bool(found.st_uid not in (0, user) or found.st_mode & stat.S_IWOTH or by_group)
 
 
 def bind_private(unbound: socket.socket, path: str) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import array
 import contextlib
 import os
+import select
 import socket
 import stat
 import struct
+import time
 from collections.abc import Iterator, Mapping
 
 from supervisor.errors import StartError
@@ -21,8 +23,11 @@ from supervisor.unix.files import LONGEST_PATH, bind_private
 
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
 MOST_FDS = 16
+# At once; more than a queue holds (net.unix.max_dgram_qlen, 512 under systemd): what somebody said
+# before it died is heard before its death is noted.
+MOST = 1024
 ANCILLARY = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MOST_FDS * 4)
-LONGEST = 8192
+LONGEST = 65 * 1024  # a line of the log, and what it is
 
 
 class Receiver:
@@ -51,7 +56,7 @@ class Receiver:
         end.connect(self.path)
         return end
 
-    def messages(self, most: int = 256) -> Iterator[tuple[int, dict[str, str]]]:
+    def messages(self, most: int = MOST) -> Iterator[tuple[int, dict[str, str]]]:
         """What has arrived: the sender's pid and its assignments.
 
         Bounded, so that a flood cannot hold the loop.  Descriptors that come
@@ -114,6 +119,32 @@ def form(**fields: object) -> bytes:
 
 def _one_line(text: str) -> str:
     return text.replace("\n", " ").encode("utf-8", "replace").decode()
+
+
+def hand_over(fd: int, data: bytes, seconds: float) -> bool:
+    """Send one message to the master, waiting for room; false if it is gone, or does not read in time.
+
+    The socket is shared by all workers, so its mode must not be changed.
+    """
+    until = time.monotonic() + seconds
+    try:
+        with socket.socket(fileno=os.dup(fd)) as way:
+            poll = select.poll()
+            poll.register(way, select.POLLOUT)  # of a connected datagram socket: there is room over there
+            while not _sent(way, data):
+                if (left := until - time.monotonic()) <= 0:
+                    return False
+                poll.poll(left * 1000)
+    except OSError:
+        return False
+    return True
+
+
+def _sent(way: socket.socket, data: bytes) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        way.send(data, socket.MSG_DONTWAIT)
+        return True
+    return False
 
 
 class Systemd:

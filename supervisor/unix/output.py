@@ -22,7 +22,7 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-from supervisor.errors import StartError
+from supervisor.unix.log_file import open_log
 
 LIMIT = 256 * 1024
 
@@ -221,25 +221,8 @@ def _reopened(fd: int, mode: int) -> _Way:
 
 
 def _opened(path: str) -> _Way:
-    # O_NONBLOCK: open(2) of a FIFO would otherwise wait for its reader.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-    try:
-        fd = os.open(path, flags, 0o640)
-    except OSError as error:
-        raise StartError(f"cannot open the log file {path}: {_advice(error)}") from error
+    fd = open_log(path)
     return _Way(fd, os.fstat(fd).st_mode, owned=True, terminal=os.isatty(fd))
-
-
-def _advice(error: OSError) -> str:
-    match error.errno:
-        case errno.ENXIO:
-            return "it is a FIFO without a reader, or a socket; start its reader, or log to stderr"
-        case errno.EISDIR:
-            return "it is a directory; name a file in it"
-        case errno.ENOENT:
-            return "its folder does not exist; create it or name another log_file"
-        case _:
-            return f"{error.strerror}; allow it or name another log_file"
 
 
 def _written(way: _Way, data: bytes) -> int:

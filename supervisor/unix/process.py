@@ -95,6 +95,17 @@ def ended(pid: int) -> End | None:
     return End(signal=info.si_status)
 
 
+def halted(pid: int) -> bool:
+    """Whether a child was stopped (SIGSTOP) and is so now; each stop is told once.
+
+    The kernel sends SIGCHLD for it as for a death, so nobody has to ask in between.  A child that is
+    traced tells its tracer instead.  waitid(2), ptrace(2)
+    """
+    with contextlib.suppress(ChildProcessError):
+        return os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOHANG) is not None
+    return False
+
+
 def reap(pid: int) -> None:
     """Take the zombie away; from now on its pid may be somebody else."""
     with contextlib.suppress(ChildProcessError):

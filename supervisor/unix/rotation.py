@@ -14,6 +14,8 @@ import stat
 import time
 from collections.abc import Callable
 
+from supervisor.unix.files import where_it_leads
+
 RETRY = 1.0  # seconds between two attempts to open or rotate, and between two looks whether it is there
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _MEMORY_DEVICES = 1  # /dev/null, /dev/full: no reader can make them wait
@@ -60,7 +62,7 @@ class RotatingFile:
         self.problem = ""
         self._open_at = self._look_at = self._clock() + RETRY
         try:
-            self._real = _real(self.path)
+            self._real = where_it_leads(self.path)
             self._fd = _opened(self._real)
             self._size = os.fstat(self._fd).st_size
             self._torn = _ends_within_a_line(self._real, self._size)
@@ -158,25 +160,6 @@ class RotatingFile:
         self.problem = f"cannot write {self.path}: {error.strerror}"
         if error.errno not in _FULL:
             self.close()
-
-
-def _real(path: str) -> str:
-    """Where a symlink leads: an administrator's is followed, nobody else's."""
-    if not os.path.islink(path):
-        return path
-    real = os.path.realpath(path)
-    for folder in (os.path.dirname(path), os.path.dirname(real)):
-        if _is_open_to_others(folder):
-            raise OSError(errno.ELOOP, f"it is a symlink, and others may write to {folder}")
-    return real
-
-
-def _is_open_to_others(folder: str) -> bool:
-    """Whether somebody else could plant a symlink there, by which we would write to any file of ours."""
-    found = os.stat(folder)
-    user = os.geteuid()
-    by_group = user == 0 and found.st_gid != 0 and found.st_mode & stat.S_IWGRP
-    return bool(found.st_uid not in (0, user) or found.st_mode & stat.S_IWOTH or by_group)
 
 
 def _opened(path: str) -> int:

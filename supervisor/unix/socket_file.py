@@ -51,12 +51,19 @@ class SocketFile:
 
 
 def listen(
-    path: str, backlog: int, mode: int | None, patience: float, warn: Callable[[str], None]
+    path: str,
+    backlog: int,
+    mode: int | None,
+    patience: float,
+    warn: Callable[[str], None],
+    *,
+    left_over: Callable[[], bool] = lambda: False,
 ) -> tuple[socket.socket, SocketFile]:
     """Bind and listen at ``path``; its folder must exist.
 
     ``mode`` None leaves it to the umask.  ``patience`` is how many seconds to
-    wait for another starter in the same folder.
+    wait for another starter in the same folder.  ``left_over`` tells of a
+    socket on which somebody answers whether that is nobody to be respected.
 
     Raises:
         LiveError: somebody answers there.
@@ -67,7 +74,7 @@ def listen(
     folder = os.path.dirname(path) or "."
     _check_folder(folder, warn)
     with _locked(folder, patience):  # until it listens: one that is only bound looks stale to others
-        _clear_stale(path)
+        _clear_stale(path, left_over)
         return _listening(path, backlog, mode)
 
 
@@ -127,8 +134,11 @@ def _try_lock(fd: int) -> bool:
     return True
 
 
-def _clear_stale(path: str) -> None:
-    """Unlink a dead socket of ours; leave all else alone and say why."""
+def _clear_stale(path: str, left_over: Callable[[], bool]) -> None:
+    """Unlink a dead socket of ours; leave all else alone and say why.
+
+    Who still has a socket whose file is replaced keeps it, with the connections in its queue.
+    """
     try:
         found = os.lstat(path)
     except FileNotFoundError:
@@ -140,9 +150,9 @@ def _clear_stale(path: str) -> None:
     match _probe(path):
         case errno.ENOENT:
             return
-        case 0 | errno.EAGAIN:  # EAGAIN: its queue is full, so somebody holds it
+        case 0 | errno.EAGAIN if not left_over():  # EAGAIN: its queue is full, so somebody holds it
             raise LiveError(f"somebody answers on {path}; it was not disturbed")
-        case errno.ECONNREFUSED:
+        case 0 | errno.EAGAIN | errno.ECONNREFUSED:
             _unlink_own(path, found)
         case code:
             raise StartError(f"cannot probe {path}: {os.strerror(code)}")

@@ -25,11 +25,20 @@ from supervisor.errors import StartError
 from supervisor.settings import SocketSettings
 from supervisor.unix import socket_file
 from supervisor.unix.addresses import Address, parse
+from supervisor.unix.leftovers import Leftovers
 from supervisor.unix.listen_fds import listening
 from supervisor.unix.socket_file import SocketFile
 
 LOWEST_FREE_PORT = 1024
 BOOT_SECONDS = 2.0  # how long the first `prepare` waits for another starter in a folder; later ones never
+
+
+class TakenError(StartError):
+    """Another socket has the address."""
+
+    def __init__(self, text: str, address: Address) -> None:
+        super().__init__(text)
+        self.address = address
 
 
 @dataclass(frozen=True)
@@ -71,16 +80,20 @@ class Listeners:
         self._open: Change | None = None
         self._patience = BOOT_SECONDS
         self._warn = warn
+        self._leftovers: Leftovers | None = None  # whose unix sockets may be replaced
 
-    def prepare(self, wanted: Mapping[str, SocketSettings]) -> Change:
+    def prepare(self, wanted: Mapping[str, SocketSettings], leftovers: Leftovers | None = None) -> Change:
         """Bind and listen to what is new.  What is held already keeps its descriptor.
 
-        A unix socket whose file was removed or replaced is bound anew: nobody could find it.
+        A unix socket whose file was removed or replaced is bound anew: nobody could find it.  One on
+        which none but ``leftovers`` could answer is replaced.
 
         Raises:
+            TakenError: another socket has one of the addresses; nothing has changed then.
             StartError: one of them cannot be had; nothing has changed then.
         """
         assert self._open is None, "commit or undo the last change first"
+        self._leftovers = leftovers
         there = {held.address: held for held in self._held.values() if not held.file or held.file.is_ours()}
         held: dict[str, Held] = {}
         bound: list[Held] = []
@@ -92,7 +105,8 @@ class Listeners:
         except BaseException:
             _let_go(bound)
             raise
-        self._patience = 0.0
+        finally:
+            self._patience = 0.0
         self._open = Change(held, tuple(bound))
         return self._open
 
@@ -149,8 +163,10 @@ class Listeners:
         except StartError as error:
             raise StartError(f"{key}: {error}") from error
         except OSError as error:
-            advice = _advice(address, error.errno or 0, self._held)
-            raise StartError(f"{key}: cannot bind {address}: {error.strerror or error}{advice}") from error
+            words = f"{key}: cannot bind {address}: {error.strerror or error}"
+            words += _advice(address, error.errno or 0, self._held)
+            taken = error.errno == errno.EADDRINUSE
+            raise (TakenError(words, address) if taken else StartError(words)) from error
 
     def _listen(self, address: Address, settings: SocketSettings) -> Held:
         backlog, mode = settings.backlog, settings.mode
@@ -167,8 +183,13 @@ class Listeners:
         def warn(text: str) -> None:
             self._warn(f"sockets.{settings.name}: {text}")
 
+        def left_over() -> bool:
+            return self._leftovers is not None and bool(self._leftovers.at(Address("unix", path)))
+
         try:
-            return socket_file.listen(path, settings.backlog, settings.mode, self._patience, warn)
+            return socket_file.listen(
+                path, settings.backlog, settings.mode, self._patience, warn, left_over=left_over
+            )
         except StartError as error:
             raise StartError(f"{error}, or bind another path") from error
 

@@ -18,6 +18,7 @@ from laws import Laws
 from supervisor.decide.actions import (
     Action,
     Commit,
+    Continue,
     Dump,
     Finish,
     Kill,
@@ -169,7 +170,9 @@ class Kernel:
                 self.later(self.store, lambda: self.life.tasks.saved(token))
             case Save(token) | Ask(token):
                 self.later(self.store, lambda: self.life.tasks.unsaved(token, "no disk"))
-            case Note() | Reply() | Quiet() | Dump() | KillGroup() | Commit() | Undo() | Finish():
+            case Note() | Reply() | Quiet() | Continue() | Dump() | KillGroup():
+                pass
+            case Commit() | Undo() | Finish():
                 pass
 
     def _fork(self, start: Start) -> None:

@@ -12,6 +12,7 @@ from laws_of_pools import hold_of_one_pool
 from laws_of_reload import ReloadLaws
 
 from supervisor.decide.actions import Action, Dump, Finish, Kill, Quiet, Run, Start, Stop
+from supervisor.decide.crew import MOST_HALTS
 from supervisor.decide.inner import TO_THE_END, is_inner, template_name
 from supervisor.decide.life import Life
 from supervisor.decide.pool import Pool
@@ -122,6 +123,8 @@ class Laws:
             assert id not in self.dumped, "dumped twice"
             self.dumped[id] = now
             self._a_dump_has_a_reason(id, now)
+        elif isinstance(action, Kill) and self._worker(id).halts >= MOST_HALTS:
+            assert id in self.life.everybody.of_the_master(), "a worker was killed for having been stopped"
         elif isinstance(action, Kill) and not (stop and stop.firmness is Firmness.FORCE):
             assert self.dumped.get(id, now) < now, "killed before its stacks could be written"
 

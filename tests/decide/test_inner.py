@@ -9,7 +9,7 @@ from bodies import Body, File, pool, settings
 from kernel import Kernel, kernel
 from scenes import BACKOFF, FORCE, ask, running, stopped
 
-from supervisor.decide.actions import Start, Stop
+from supervisor.decide.actions import Continue, Kill, Start, Stop
 from supervisor.decide.life import Life
 from supervisor.settings import Output, PoolSettings
 
@@ -45,8 +45,11 @@ def test_each_is_there_for_what_needs_it() -> None:
     assert names(running(pool(max_memory=100))) == {"@meter"}
     assert names(running(pool(stdout=FILE))) == {"@output"}
     assert names(running(pool(preload=True))) == {"@a:1"}
-    terminal = Kernel(Life(settings(pool()), lambda: 0.0, (True, False)))
+    terminal = Kernel(Life(settings(pool()), lambda: 0.0, ("all", "")))
     assert names(terminal) == {"@output"}
+    for user, needed in ((None, set()), ("www-data", {"@output"})):
+        file = Kernel(Life(settings(pool(user=user)), lambda: 0.0, ("", "others")))
+        assert names(file) == needed, "a file of the master's is kept from other users"
     assert names(running(pool(stdout="null", stderr="null"))) == set()
 
 
@@ -69,6 +72,23 @@ def test_what_reads_output_stays_to_the_end_and_comes_back_even_during_a_stop() 
     assert k.alive == {}
     told = [a.worker for _, a in k.log if isinstance(a, Stop)]
     assert told[-1] == 4, "the second reader of output is told last"
+
+
+def test_one_that_is_stopped_goes_on_and_the_third_time_is_replaced() -> None:
+    """Others wait for it; who stops it again and again would have it hang."""
+    k = running(pool(stdout=FILE))
+    [number] = k.life.everybody.of_the_master()
+    for _ in range(2):
+        k.life.everybody.halted(number)
+        assert Continue(number) in k.turn()
+    assert len(k.notes("worker.continued")) == 2
+    k.life.everybody.halted(number)
+    assert Kill(number, "it was stopped again and again") in k.turn()
+    k.wait(1)
+    [successor] = k.life.everybody.of_the_master()
+    assert successor != number
+    k.life.everybody.halted(number)
+    assert k.turn() == [], "whoever is gone cannot be stopped"
 
 
 def test_a_forced_stop_leaves_it_time_to_write_what_it_has() -> None:

@@ -42,32 +42,47 @@ def test_a_worker_that_is_missing_while_there_is_no_template_comes_with_the_next
     assert len(one.stop(0)["workers"]) == 2
 
 
-def test_a_template_that_is_stopped_is_ended_when_it_makes_a_worker_late(program: Start) -> None:
+# An application that can make its template hang, just before that forks.
+HANGS = """
+    import os, time
+    from pathlib import Path
+    def hang():
+        while Path("hang").exists():
+            time.sleep(0.01)
+    os.register_at_fork(before=hang)
+    def run(worker):
+        worker.wait()
+"""
+
+
+def test_a_template_that_hangs_is_ended_when_it_makes_a_worker_late(program: Start) -> None:
     """It does not answer within start_timeout: killed, replaced, and the pool is at strength again."""
-    one = program(APP, pool(2, 'start_timeout = "1s"\n')).ready()
-    stopped = template(one)
-    os.kill(stopped, signal.SIGSTOP)
+    one = program(HANGS, pool(2, 'start_timeout = "1s"\n')).ready()
+    hanging = template(one)
+    (one.folder / "hang").touch()
     mark = one.mark()
     os.kill(one.worker("a.1"), signal.SIGKILL)
     one.wait_for("worker.failed", since=mark, worker="a.1", reason="its template process is gone")
-    wait_gone(stopped)
+    wait_gone(hanging)
+    (one.folder / "hang").unlink()
     ours = "SIGKILL by supervisord-lite: it did not answer when it was asked for a.1"
     one.wait_for("inner.failed", since=mark, worker="@a:1.0", reason=ours)
-    assert one.wait_for("worker.ready", since=mark, worker="a.1")["pid"] != stopped
+    assert one.wait_for("worker.ready", since=mark, worker="a.1")["pid"] != hanging
     assert one.status()["pools"]["a"]["ready"] == 2
     one.stop(0)
 
 
 def test_a_template_killed_with_requests_open(program: Start) -> None:
-    """Four workers were asked of it while it was stopped: the next one gives each slot one, and no two."""
-    one = program(APP, pool(4)).ready()
+    """Four workers were asked of it while it hung: the next one gives each slot one, and no two."""
+    one = program(HANGS, pool(4)).ready()
     old, mark = pids(one), one.mark()
     first = template(one)
-    os.kill(first, signal.SIGSTOP)
+    (one.folder / "hang").touch()
     for pid in old.values():
         os.kill(pid, signal.SIGKILL)
     one.wait_until(lambda: len(failures(one)) == 4)
     os.kill(first, signal.SIGKILL)
+    (one.folder / "hang").unlink()
     for name in old:
         one.wait_for("worker.ready", since=mark, worker=name)
     assert len(set(pids(one).values())) == 4

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from program import Program
@@ -134,12 +135,14 @@ def test_the_one_deadline_holds_for_both_generations(
     assert one.report()["seconds"] < 15
 
 
-def test_a_reader_that_is_stopped_keeps_nobody(program: Start) -> None:
-    """SIGSTOP to it: TERM wins, and it is gone with the rest."""
-    one = program(WAITS, pool()).ready()
+def test_a_reader_that_hangs_keeps_nobody(program: Start, tmp_path: Path) -> None:
+    """TERM wins, and it is gone with the rest."""
+    hang = f"import os, time\nwhile os.path.exists({str(tmp_path / 'hang')!r}):\n    time.sleep(0.01)\n"
+    (tmp_path / "sitecustomize.py").write_text(hang)  # what an interpreter imports first
+    one = program(WAITS, pool(), env={"PYTHONPATH": str(tmp_path)}).ready()
+    (tmp_path / "hang").touch()
     hup(one)
-    reader = one.wait_for("inner.started", worker="@reader.0")["pid"]
-    os.kill(reader, signal.SIGSTOP)
+    one.wait_for("inner.started", worker="@reader.0")
     assert one.status()["state"] == "reloading"
     one.stop(0)
     check(one, "SIGTERM", {e["pid"] for e in one.events if e["event"] == "worker.started"})

@@ -72,7 +72,6 @@ def bear(birth: Birth, run: Callable[[Birth, Callable[..., None]], int]) -> Born
                 os.write(fd, json.dumps({"event": event, **fields}).encode() + b"\n")
                 os.close(fd)
 
-        tell.keep_log = lambda: None  # it has its own way already
         (pid,) = fork_all([lambda: run(there, tell)])
         assert isinstance(pid, int)
         _, status = os.waitpid(pid, 0)

@@ -103,6 +103,22 @@ def test_a_stopped_child_leaves_on_term_and_cont(box: Box) -> None:
     assert box.wait_exit() == 1
 
 
+def test_a_child_that_is_stopped_is_found_once_each_time(box: Box) -> None:
+    """And only among those who are asked for; who goes on again is none."""
+    pid, other = box.start(1), box.start(2)
+    assert box.children.halted([1, 2, 9]) == []
+    for one in (pid, other):
+        os.kill(one, signal.SIGSTOP)
+        os.waitid(os.P_PID, one, os.WSTOPPED | os.WNOWAIT)
+    assert box.children.halted([1, 9]) == [1]
+    assert box.children.halted([1, 9]) == []
+    os.kill(other, signal.SIGCONT)
+    os.waitid(os.P_PID, other, os.WCONTINUED)
+    assert box.children.halted([1, 2]) == []
+    box.children.signal(1, signal.SIGTERM, signal.SIGCONT)
+    assert box.wait_exit() == 1
+
+
 def test_what_is_done_to_an_unknown_number_is_nothing(box: Box) -> None:
     """A fact that came late harms nobody."""
     assert box.children.signal(9, signal.SIGKILL)

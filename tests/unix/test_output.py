@@ -497,3 +497,23 @@ def test_without_a_free_descriptor_each_write_asks_first(
         write_all(output, 5000)
         assert output.wants() is not None
         assert read_through(output, reader) == b"".join(lines(5000 - output.take_dropped()))
+
+
+def test_a_symlink_to_the_log_is_followed_where_nobody_else_could_have_made_it(tmp_path: Path) -> None:
+    """Each link on the way is looked at; the kernel's own to our descriptors are no matter."""
+    open_to_all, link = tmp_path / "open", tmp_path / "log"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o1777)
+    link.symlink_to(tmp_path / "real")
+    Output.to_file(str(link)).close()
+    assert (tmp_path / "real").exists()
+    link.unlink()
+    (open_to_all / "between").symlink_to(tmp_path / "real")
+    link.symlink_to(open_to_all / "between")
+    with pytest.raises(StartError, match=f"log: it is a symlink, and others may write to {open_to_all}"):
+        Output.to_file(str(link))
+    link.unlink()
+    link.symlink_to(link)
+    with pytest.raises(StartError, match="lead in a circle"):
+        Output.to_file(str(link))
+    Output.to_file("/dev/fd/2").close()
