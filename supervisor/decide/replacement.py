@@ -16,6 +16,7 @@ from supervisor.decide.generations import Generations
 from supervisor.decide.slots import Slot, Slots
 from supervisor.decide.strength import Strength
 from supervisor.decide.succession import Succession
+from supervisor.decide.wear import by_jobs
 from supervisor.decide.worker import State, Worker
 
 FORKS_AT_ONCE = 16  # so that signals are served between the forks of a large pool
@@ -195,6 +196,9 @@ class Replacement:
             slot = self._slots.get(index)
             if slot is None or slot.heir is not None or not self._stale(slot):
                 self._succession.take()
+            elif (ripe_at := self._ripe_at(slot)) > now:
+                self._succession.take()
+                self._succession.retry(index, ripe_at)
             elif self.surge == 0:
                 if not self._replace_in_place(slot, now):
                     return
@@ -205,6 +209,13 @@ class Replacement:
                 yield self._start(worker, self._slots.inherit(index, worker.id))
             else:
                 return
+
+    def _ripe_at(self, slot: Slot) -> float:
+        """When its holder may be replaced: one that has done its jobs in no time serves on for a while."""
+        holder, wanted = self._crew.workers[slot.worker or 0], self._generations.wanted
+        if holder.generation != wanted or holder.ready_at is None or by_jobs(holder) is None:
+            return 0.0
+        return holder.ready_at + holder.settings.backoff.initial
 
     def _has_room_for_heir(self) -> bool:
         extra, generations = self._slots.heirs + self._slots.formers, self._generations
