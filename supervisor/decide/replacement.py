@@ -31,6 +31,7 @@ class Replacement:
         self._crew, self._slots = crew, slots
         self._generations, self._strength = generations, strength
         self._succession = Succession()
+        self._first_stands_at: float | None = None  # without surge, while the next one waits for that
 
     # -- questions ---------------------------------------------------------------
 
@@ -57,7 +58,7 @@ class Replacement:
 
     def deadline(self) -> float | None:
         """When a slot may be filled, or an heir tried again."""
-        times = [self._succession.deadline()]
+        times = [self._succession.deadline(), self._first_stands_at]
         if self._generations.may_fork(self._for_vacancy()):
             times.append(self._slots.deadline())
         return min((t for t in times if t is not None), default=None)
@@ -134,6 +135,7 @@ class Replacement:
     def back(self, now: float) -> None:
         """Heirs of a generation that was given up leave; those that hold slots are replaced."""
         self.surplus.clear()
+        self._slots.revive()  # what emptied them was the other generation
         for index, slot in self._slots:
             slot.fulfilled = False
             heir = self._crew.workers.get(slot.heir or 0)
@@ -192,6 +194,7 @@ class Replacement:
     def succeed(self, now: float) -> Iterator[Start]:
         """Heirs are born."""
         self._succession.wake(now)
+        self._first_stands_at = None
         while (index := self._succession.peek()) is not None:
             slot = self._slots.get(index)
             if slot is None or slot.heir is not None or not self._stale(slot):
@@ -228,10 +231,18 @@ class Replacement:
         may_follow = generations.gate and generations.may_fork(generations.wanted)
         if not may_follow or holder.state is State.FORKING or self._slots.heirs + self._slots.formers:
             return False  # nobody is beside the holders any more, who came there when there was surge
-        if holder.state is State.READY and not self._strength.complete:
+        if holder.state is State.READY and not (self._strength.complete and self._first_has_stood(now)):
             return False
         self._crew.ask(holder, now, replace=True, reason=generations.why(holder))
         return True
+
+    def _first_has_stood(self, now: float) -> bool:
+        """Where nobody could be tried beside those who serve, the first to follow is tried in its place."""
+        trial, nobody = self._generations.trial, self._generations.wanted not in self._crew.serving
+        if trial is None or nobody or trial.stood(now):
+            return True
+        self._first_stands_at = trial.stable_at()
+        return False
 
     def _bear(self, index: int, generation: int, now: float) -> Worker:
         return self._crew.bear(index, generation, self._generations.editions[generation], now)
