@@ -39,22 +39,22 @@ log_file = "m.log"
 target = "app:run"
 workers = 4
 surge = 2
-stable_after = 0
+stable_after = "20ms"
 [pools.preloaded]
 target = "app:run"
 workers = 3
 preload = true
-stable_after = 0
+stable_after = "20ms"
 [pools.printing]
 target = "app:run"
 stdout = { file = "printed", max_size = "64KiB" }
-stable_after = 0
+stable_after = "20ms"
 """
 MORE = """
 [pools.coming]
 target = "app:run"
 sockets = ["door"]
-stable_after = 0
+stable_after = "20ms"
 [sockets.door]
 bind = "unix:door.sock"
 """

@@ -50,7 +50,7 @@ def snapshot(life: Life, beside: Beside, now: float) -> dict[str, Any]:
         "uptime": round(now - beside.began, 3),
         "stop_deadline": None if stop is None else iso(time.time() + stop.deadline - now),
         "last_reload": beside.last_reload(),
-        "pools": {pool.name: _pool(pool, now, beside) for pool in _pools(life)},
+        "pools": {pool.name: _pool(pool, now, beside) | _reason(life, pool, now) for pool in _pools(life)},
         "tasks": dated(life.tasks.list()),
     }
 
@@ -69,6 +69,18 @@ def _pool(pool: Pool, now: float, beside: Beside) -> dict[str, Any]:
         "restarts": pool.restarts,
         "workers": list(_workers(pool, now, beside)),
     }
+
+
+def _reason(life: Life, pool: Pool, now: float) -> dict[str, str]:
+    """Why nobody can be started in it; no key where somebody can."""
+    if pool.parked:
+        return {"reason": f"parked: {pool.experience.parked_for}"}
+    template = None if pool.retired else life.everybody.template(pool)
+    if template is None or template.up or template.experience.failure is None:
+        return {}
+    again = template.slots.retry_at(0)
+    after = "" if again is None else f", tried again in {max(0.0, again - now):.1f} s"
+    return {"reason": f"its template failed: {template.experience.failure}{after}"}
 
 
 def _workers(pool: Pool, now: float, beside: Beside) -> Iterator[dict[str, Any]]:

@@ -32,9 +32,9 @@ WORKER = {
 class Stage:
     """A decision core with two workers that are up, and what is beside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, preload: bool = False) -> None:
         master = MasterSettings("shop", socket="s", state_dir="d", working_dir="/", pythonpath=())
-        pools = {"a": PoolSettings(name="a", target="app:run", workers=2)}
+        pools = {"a": PoolSettings(name="a", target="app:run", workers=2, preload=preload)}
         self.life = Life(Settings("config.toml", master, pools), lambda: 0.0)
         self.ends: dict[tuple[str, int], dict[str, Any]] = {}
         self.used: tuple[int, float] | None = (4096, 0.5)
@@ -113,6 +113,33 @@ def test_a_slot_in_backoff_is_shown_with_when_it_is_tried_again(stage: Stage) ->
     assert waiting["last_exit"]["reason"] == "exit status 1"
     assert waiting.keys() >= WORKER
     assert stage.shown(BEGAN + 1.0)["pools"]["a"]["state"] == "degraded"
+
+
+def test_a_pool_that_is_parked_says_why(stage: Stage) -> None:
+    """A key that is there only while there is something to say."""
+    stage.life.pools["a"].experience.park("more than 2 failures in 60 s")
+    shown = stage.shown()["pools"]["a"]
+    assert (shown["state"], shown["reason"]) == ("parked", "parked: more than 2 failures in 60 s")
+    stage.life.resize(stage.life.pools["a"], 2, BEGAN)
+    assert "reason" not in stage.shown()["pools"]["a"]
+
+
+def test_a_pool_whose_template_fails_says_why() -> None:
+    """Until one is up; nothing is said of one that has not failed."""
+    stage = Stage(preload=True)
+    template = stage.life.everybody.template(stage.life.pools["a"])
+    assert template is not None
+    [worker] = template.workers.values()
+    assert "reason" not in stage.shown()["pools"]["a"]
+    worker.error = "no module named app"
+    stage.life.exited(worker.id, End(code=1), BEGAN)
+    stage.plan()
+    reason = "its template failed: exit status 1: no module named app, tried again in 0.1 s"
+    assert stage.shown()["pools"]["a"]["reason"] == reason
+    [again] = [action for action in stage.plan(BEGAN + 1.0) if isinstance(action, Start)]
+    assert stage.shown()["pools"]["a"]["reason"] == reason.partition(",")[0]
+    template.ready(again.worker, BEGAN + 1.0)
+    assert "reason" not in stage.shown()["pools"]["a"]
 
 
 def test_a_replacement_counts_as_a_restart_and_shows_the_last_exit(stage: Stage) -> None:

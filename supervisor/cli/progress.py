@@ -105,6 +105,7 @@ class Trial:
     generation: int | None  # None: it has not begun
     stable_after: Mapping[str, float]
     ready: dict[str, float] = field(default_factory=dict)  # pool to monotonic seconds
+    until: float | None = None  # all are new, and watched so long
 
 
 def reloading(status: dict[str, Any], trial: Trial, now: float) -> str:
@@ -115,7 +116,9 @@ def reloading(status: dict[str, Any], trial: Trial, now: float) -> str:
     if not any(w["generation"] == trial.generation for pool in pools.values() for w in pool["workers"]):
         return f"generation {trial.generation}: reading the configuration"
     found = [text for name, pool in pools.items() for text in _rolling(name, pool, trial, now)]
-    return f"generation {trial.generation}: {'; '.join(found) or 'all new, finishing'}"
+    watched = None if trial.until is None or now >= trial.until else f"watched for {trial.until - now:.1f} s"
+    found += ["all new, " + (watched or "finishing")] if watched or not found else []
+    return f"generation {trial.generation}: {'; '.join(found)}"
 
 
 def _rolling(name: str, pool: dict[str, Any], trial: Trial, now: float) -> Iterator[str]:

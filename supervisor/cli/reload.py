@@ -50,6 +50,8 @@ def _outcome(followed: Following, number: int, master: Master) -> Event:
             trial.ready.setdefault(str(event.get("pool")), time.monotonic())
         if name == "reload.started" and ours:
             trial.generation = event.get("generation")
+        if name == "reload.rolled" and ours:
+            trial.until = time.monotonic() + event["seconds"]
         if name in {"reload.done", "reload.failed"} and ours:
             return event
     raise EOFError

@@ -42,6 +42,8 @@ def _lines(status: Object) -> Iterator[str]:
     pools = status.get("pools") or {}
     for name, pool in pools.items():
         yield f"  {words.plain(name)}: {_pool(pool)}"
+        if pool.get("reason"):
+            yield f"    {words.plain(pool['reason'])}"
         workers = pool.get("workers") or []
         columns = max((len(str(w.get("id"))) for w in workers), default=0)
         mixed = len({w.get("generation") for w in workers}) > 1  # a reload, or what is left of an old one
@@ -116,11 +118,16 @@ def _notes(worker: Object) -> Iterator[str]:
 
 
 def failures(status: Object) -> str:
-    """``; consumer.0: exit status 1``: the last exit of each worker that is not there, a few of them."""
-    workers = [w for pool in (status.get("pools") or {}).values() for w in pool.get("workers") or []]
+    """``; consumer.0: exit status 1``: the last exit of each worker that is not there, a few of them.
+
+    Before them the pools that say themselves why nobody is there.
+    """
+    pools: dict[str, Object] = status.get("pools") or {}
+    told = [(name, pool["reason"]) for name, pool in pools.items() if pool.get("reason")]
+    workers = [w for pool in pools.values() for w in pool.get("workers") or []]
     failed = [w for w in workers if w.get("last_exit") and w.get("state") not in {"ready", "quiet"}]
-    named = [f"{words.plain(w.get('id'))}: {words.plain(_exit(w['last_exit']))}" for w in failed[:3]]
-    return "".join(f"; {name}" for name in named)
+    told += [(w.get("id"), _exit(w["last_exit"])) for w in failed]
+    return "".join(f"; {words.plain(who)}: {words.plain(why)}" for who, why in told[:3])
 
 
 def _exit(last: Object) -> str:

@@ -27,14 +27,20 @@ class Experience:
         random: Callable[[], float],
         tell: Callable[[Action], None],
     ) -> None:
-        self.parked = False
+        self.parked_for: str | None = None  # why nothing is started any more
+        self.failure: str | None = None  # how the last that failed did
         self._name, self._generations, self._random, self._tell = name, generations, random, tell
         self.forget()
 
     def forget(self) -> None:
         """Other settings are wanted: they begin anew."""
         settings = self._generations.settings
-        self.parked, self._breaker = False, Breaker(settings.max_restarts, settings.within)
+        self.parked_for, self._breaker = None, Breaker(settings.max_restarts, settings.within)
+
+    @property
+    def parked(self) -> bool:
+        """Given up."""
+        return self.parked_for is not None
 
     def try_out(self, worker: Worker, verdict: Verdict, end: End, now: float, size: int) -> None:
         """What an exit means for a generation on trial.  A fork that failed says nothing of it."""
@@ -50,6 +56,8 @@ class Experience:
         if worker.asked_at is not None:
             return 0.0
         settings = self._generations.settings
+        if verdict is Verdict.FAILURE:
+            self.failure = explain(end, worker.killed, worker.error)
         # A fork that failed is the machine's fault: it waits, but is not held against the program.
         # What fails while a trial goes on is the trial's matter: it may be what the reload is to mend.
         held_against = end.error is None and not (self.parked or self._generations.trial)
@@ -74,5 +82,5 @@ class Experience:
 
     def park(self, reason: str) -> None:
         """Give it up: nothing is started in it before it is scaled or reloaded."""
-        self.parked = True
+        self.parked_for = reason
         self._tell(Note("pool.parked", None, {"pool": self._name, "reason": reason}))

@@ -44,7 +44,7 @@ class Pool:
         self.paused = self.holding = self.retired = False
         self._strength = Strength(self.name, self.crew, self.slots)
         self._replacement = Replacement(self.crew, self.slots, self.generations, self._strength)
-        self._experience = Experience(self.name, self.generations, random, self.crew.tell)
+        self.experience = Experience(self.name, self.generations, random, self.crew.tell)
 
     # -- facts about one worker ------------------------------------------------
 
@@ -77,7 +77,7 @@ class Pool:
     def measured(self, id: int, used: int) -> None:
         """So many bytes of memory are the worker's."""
         if worker := self.workers.get(id):
-            self._wear_out(worker, self._experience.weigh(worker, used))
+            self._wear_out(worker, self.experience.weigh(worker, used))
 
     def _wear_out(self, worker: Worker, reason: str | None) -> None:
         if self.crew.wear_out(worker, reason):
@@ -95,25 +95,21 @@ class Pool:
         if worker is None:
             return
         verdict = judge(end, worker.lived(now), worker.asked_at is not None, worker.settings)
-        self._experience.try_out(worker, verdict, end, now, self.slots.size)
+        self.experience.try_out(worker, verdict, end, now, self.slots.size)
         self.crew.gone(worker)
         finished, history, delay = verdict is Verdict.FINISHED, self.slots[worker.slot].history, 0.0
         if not (self.holding or finished):
-            delay = self._experience.learn(worker, history, verdict, end, now)
+            delay = self.experience.learn(worker, history, verdict, end, now)
         self._replacement.gone(worker, now, delay, finished=finished)
         given_up = self.trial is not None and self.trial.failure is not None
         again = None if finished or given_up or not self._goes_on else delay
         self.crew.tell(obituary(worker, end, verdict, again, now, stopping=self.holding))
 
-    def park(self, reason: str) -> None:
-        """Give it up: nothing is started in it before it is scaled or reloaded."""
-        self._experience.park(reason)
-
     # -- wishes about all of them ------------------------------------------------
 
     def resize(self, size: int, now: float) -> None:
         """Want so many workers, whatever a reload that goes on says; a parked pool tries again."""
-        self._experience.parked = False
+        self.experience.parked_for = None
         self.generations.resized()
         self._replacement.resize(size, now)
 
@@ -144,7 +140,7 @@ class Pool:
     def adopt(self, generation: int, settings: PoolSettings) -> None:
         """Try these settings: heirs are started, nobody is told to leave before `roll`."""
         self.generations.adopt(generation, settings, self.slots.size)
-        self._experience.forget()
+        self.experience.forget()
         self._replacement.begin()
 
     def begin_trial(self) -> None:
@@ -165,7 +161,7 @@ class Pool:
     def back(self, now: float) -> None:
         """Give the new generation up: those of it that serve are replaced as carefully."""
         size = self.generations.back()
-        self._experience.forget()
+        self.experience.forget()
         if size is not None:
             self._replacement.resize(size, now)
         self._replacement.back(now)
@@ -215,7 +211,7 @@ class Pool:
     @property
     def parked(self) -> bool:
         """Given up."""
-        return self._experience.parked
+        return self.experience.parked
 
     @property
     def full(self) -> bool:

@@ -76,6 +76,10 @@ class Pools:
                 if template := self.inner.get(inner.template_name(pool.name, generation)):
                     yield template, pool, generation
 
+    def template(self, pool: Pool) -> Pool | None:
+        """The one that the pool's workers are forked from now, if it has one."""
+        return self.inner.get(inner.template_name(pool.name, pool.generation))
+
     def before(self, pool: Pool) -> list[Pool]:
         """Those that a pool comes after."""
         return [self.users[name] for name in pool.settings.after if name in self.users]
@@ -103,7 +107,7 @@ class Pools:
         for template, pool, generation in self.templates():
             if template is fallen and generation == pool.generation and not pool.parked:
                 often = f"more than {template.settings.max_restarts} times in {template.settings.within:g} s"
-                pool.park(f"its template failed {often}")
+                pool.experience.park(f"its template failed {often}")
 
     def condemn_template(self, worker: Worker) -> list[int]:
         """It was asked for ``worker`` and does not answer: its death, which is to follow, is the answer."""

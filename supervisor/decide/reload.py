@@ -2,16 +2,17 @@
 
 ::
 
-    reading -> preparing -> trying -> rolling -> clearing -> done
-       |           |           |         |
-       +-----------+-----------+---------+--> failed: the last good generation goes on
+    reading -> preparing -> trying -> rolling -> watching -> clearing -> done
+       |           |           |         |          |
+       +-----------+-----------+---------+----------+--> failed: the last good generation goes on
 
 While it tries, new workers stand beside the old ones and nobody is told to
 leave.  Only when the first new worker of every pool has been ready for long
 enough do old ones leave, each after its heir is ready, and those of a pool that
-comes `after` others when these have rolled.  A new worker that fails before all
-have rolled takes everything back.  Knows pools and generations; knows nothing
-of files, sockets or processes.
+comes `after` others when these have rolled.  Then all are watched until the
+last of them has been ready for as long.  A new worker that fails before that
+takes everything back.  Knows pools and generations; knows nothing of files,
+sockets or processes.
 """
 
 from __future__ import annotations
@@ -34,9 +35,13 @@ class Stage(Enum):
     PREPARING = "preparing"
     TRYING = "trying"
     ROLLING = "rolling"
+    WATCHING = "watching"
     CLEARING = "clearing"
     DONE = "done"
     FAILED = "failed"
+
+
+TRIED = (Stage.TRYING, Stage.ROLLING, Stage.WATCHING)  # there are workers that may fail
 
 
 class Reload:
@@ -54,6 +59,7 @@ class Reload:
         self._reader = pools.read(generation)
         self._leaving: list[int] = []  # old workers that are waited for at the end
         self._rolling = 0  # pools that were told to
+        self._watched_until: float | None = None  # while that time has not come
 
     @property
     def progress(self) -> tuple[Stage, int]:
@@ -78,9 +84,9 @@ class Reload:
             self.error = error
 
     def deadline(self) -> float | None:
-        """When the last pool will have proven itself, if that is what is waited for."""
+        """When the new workers will have proven themselves, if that is what is waited for."""
         if self.stage is not Stage.TRYING:
-            return None
+            return self._watched_until
         times = [pool.proven_at() for pool in self._tried()]
         return None if None in times else max((t for t in times if t is not None), default=None)
 
@@ -92,7 +98,7 @@ class Reload:
             self._pools.retire(self._reader, now)
             self.stage = Stage.PREPARING
             yield Prepare(self.generation)
-        if self.stage in (Stage.PREPARING, Stage.TRYING, Stage.ROLLING) and self._failure():
+        if self.stage in (Stage.PREPARING, *TRIED) and self._failure():
             yield from self._fail(str(self._failure()), now)
         if self.stage is Stage.PREPARING and self.settings is not None:
             self._try(self.settings, now)
@@ -100,7 +106,9 @@ class Reload:
             self.stage = Stage.ROLLING
         if self.stage is Stage.ROLLING:
             self._roll()
-        if self.stage is Stage.ROLLING and all(pool.rolled for pool in self._tried()):
+        if self.stage is Stage.ROLLING and self._rolled():
+            yield from self._watch(now)
+        if self.stage is Stage.WATCHING and self._stood(now):
             self._commit(now)
             yield Commit(self.generation)
         if self.stage is Stage.CLEARING and self._cleared():
@@ -133,6 +141,24 @@ class Reload:
             if not pool.generations.gate and all(before.rolled for before in self._pools.before(pool)):
                 pool.roll()
                 self._rolling += 1
+
+    def _rolled(self) -> bool:
+        return all(pool.rolled for pool in self._tried())
+
+    def _watch(self, now: float) -> Iterator[Action]:
+        """From now on everybody is new; those who come later do not make the trial longer."""
+        self.stage = Stage.WATCHING
+        until = max((pool.trial.all_stand_at() for pool in self._tried() if pool.trial), default=now)
+        if until > now:
+            self._watched_until = until
+            fields = {"reload": self.number, "generation": self.generation, "seconds": until - now}
+            yield Note("reload.rolled", None, fields)
+
+    def _stood(self, now: float) -> bool:
+        """The last has been ready for long enough, and nobody is missing."""
+        if self._watched_until is not None and self._watched_until <= now:
+            self._watched_until = None
+        return self._watched_until is None and self._rolled()
 
     def _try(self, settings: Settings, now: float) -> None:
         self.stage = Stage.TRYING
@@ -169,8 +195,8 @@ class Reload:
         return not self._leaving
 
     def _fail(self, error: str, now: float) -> Iterator[Action]:
-        tried = self.stage in (Stage.TRYING, Stage.ROLLING)
-        self.stage = Stage.FAILED
+        tried = self.stage in TRIED
+        self.stage, self._watched_until = Stage.FAILED, None
         if tried:
             self._go_back(now)
             yield Undo(self.generation)

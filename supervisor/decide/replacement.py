@@ -16,6 +16,7 @@ from supervisor.decide.generations import Generations
 from supervisor.decide.slots import Slot, Slots
 from supervisor.decide.strength import Strength
 from supervisor.decide.succession import Succession
+from supervisor.decide.wear import by_jobs
 from supervisor.decide.worker import State, Worker
 
 FORKS_AT_ONCE = 16  # so that signals are served between the forks of a large pool
@@ -30,6 +31,7 @@ class Replacement:
         self._crew, self._slots = crew, slots
         self._generations, self._strength = generations, strength
         self._succession = Succession()
+        self._first_stands_at: float | None = None  # without surge, while the next one waits for that
 
     # -- questions ---------------------------------------------------------------
 
@@ -56,7 +58,7 @@ class Replacement:
 
     def deadline(self) -> float | None:
         """When a slot may be filled, or an heir tried again."""
-        times = [self._succession.deadline()]
+        times = [self._succession.deadline(), self._first_stands_at]
         if self._generations.may_fork(self._for_vacancy()):
             times.append(self._slots.deadline())
         return min((t for t in times if t is not None), default=None)
@@ -133,6 +135,7 @@ class Replacement:
     def back(self, now: float) -> None:
         """Heirs of a generation that was given up leave; those that hold slots are replaced."""
         self.surplus.clear()
+        self._slots.revive()  # what emptied them was the other generation
         for index, slot in self._slots:
             slot.fulfilled = False
             heir = self._crew.workers.get(slot.heir or 0)
@@ -191,10 +194,14 @@ class Replacement:
     def succeed(self, now: float) -> Iterator[Start]:
         """Heirs are born."""
         self._succession.wake(now)
+        self._first_stands_at = None
         while (index := self._succession.peek()) is not None:
             slot = self._slots.get(index)
             if slot is None or slot.heir is not None or not self._stale(slot):
                 self._succession.take()
+            elif (ripe_at := self._ripe_at(slot)) > now:
+                self._succession.take()
+                self._succession.retry(index, ripe_at)
             elif self.surge == 0:
                 if not self._replace_in_place(slot, now):
                     return
@@ -205,6 +212,13 @@ class Replacement:
                 yield self._start(worker, self._slots.inherit(index, worker.id))
             else:
                 return
+
+    def _ripe_at(self, slot: Slot) -> float:
+        """When its holder may be replaced: one that has done its jobs in no time serves on for a while."""
+        holder, wanted = self._crew.workers[slot.worker or 0], self._generations.wanted
+        if holder.generation != wanted or holder.ready_at is None or by_jobs(holder) is None:
+            return 0.0
+        return holder.ready_at + holder.settings.backoff.initial
 
     def _has_room_for_heir(self) -> bool:
         extra, generations = self._slots.heirs + self._slots.formers, self._generations
@@ -217,10 +231,18 @@ class Replacement:
         may_follow = generations.gate and generations.may_fork(generations.wanted)
         if not may_follow or holder.state is State.FORKING or self._slots.heirs + self._slots.formers:
             return False  # nobody is beside the holders any more, who came there when there was surge
-        if holder.state is State.READY and not self._strength.complete:
+        if holder.state is State.READY and not (self._strength.complete and self._first_has_stood(now)):
             return False
         self._crew.ask(holder, now, replace=True, reason=generations.why(holder))
         return True
+
+    def _first_has_stood(self, now: float) -> bool:
+        """Where nobody could be tried beside those who serve, the first to follow is tried in its place."""
+        trial, nobody = self._generations.trial, self._generations.wanted not in self._crew.serving
+        if trial is None or nobody or trial.stood(now):
+            return True
+        self._first_stands_at = trial.stable_at()
+        return False
 
     def _bear(self, index: int, generation: int, now: float) -> Worker:
         return self._crew.bear(index, generation, self._generations.editions[generation], now)

@@ -20,6 +20,7 @@ class Trial:
         self._ready: dict[int, float] = {}  # who serves, and since when; the first is the oldest
         self._early = 0
         self._done_at: float | None = None  # when the first has done what it was for
+        self._stood = False  # the first has been ready for long enough
 
     def ready(self, worker: Worker, now: float) -> None:
         """One of its workers serves."""
@@ -49,3 +50,14 @@ class Trial:
         """When the first of those who serve has been ready for long enough; None while nobody is."""
         since = next(iter(self._ready.values()), None)
         return self._done_at if since is None else since + self._stable_after
+
+    def stood(self, now: float) -> bool:
+        """Whether the first has been ready for long enough; that holds, whatever becomes of it later."""
+        at = self.stable_at()
+        self._stood = self._stood or (at is not None and at <= now)
+        return self._stood
+
+    def all_stand_at(self) -> float:
+        """When the last of those who serve will have been ready for long enough."""
+        since = next(reversed(self._ready.values()), None)
+        return 0.0 if since is None else since + self._stable_after

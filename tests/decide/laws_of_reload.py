@@ -1,7 +1,8 @@
 """What must hold while old and new workers stand side by side.
 
 Remembers how many served and who was told to leave; recounts from the workers'
-own times whether a generation has proven itself before anybody left for it.
+own times whether a generation has proven itself before anybody left for it, and
+again before it is the good one.
 """
 
 from __future__ import annotations
@@ -29,12 +30,17 @@ class ReloadLaws:
         self._adopted: set[int] = set()  # generations whose trial has begun
         self._proven: set[int] = set()
         self._open: dict[int, int] = {}  # generation to reload that began and has not ended
+        self._stood: set[tuple[Pool, int]] = set()  # pools whose first new worker was ready for long enough
+        self._until: dict[int, float] = {}  # generation to when the last that made it whole has been so
+        self._spoilt: set[int] = set()  # generations of which a worker has failed
 
     def hold(self, plan: Sequence[Action], now: float) -> None:
         """Assert all of them."""
         self._each_reload_begins_and_ends_once(plan)
         if self._life.stop is None:
             self._nobody_leaves_before_all_are_proven(now)
+            self._note_who_has_stood(now)
+            self._the_good_one_has_stood_to_the_last(plan, now)
             self._replacement_keeps_strength(plan)
             self._extra_workers_keep_to_surge(plan)
             self._a_rest_is_of_one_generation()
@@ -83,6 +89,7 @@ class ReloadLaws:
             )
             assert stop.replace
             assert worker.generation != generation or worker.worn
+            assert self._first_has_stood(pool), f"{worker.name} leaves while the first new one is watched"
             others = [w for w in pool.workers.values() if w.state is State.READY]
             assert len(others) + pool.slots.finished >= pool.slots.size - 1, "two leave at once"
         elif not stop.replace:
@@ -118,6 +125,34 @@ class ReloadLaws:
                 if pool.trial:
                     assert proven(pool, now), f"{pool.name} has not proven itself"
 
+    def _note_who_has_stood(self, now: float) -> None:
+        for pool in self._users():
+            if pool.slots.finished or any(stands_at(w) <= now for w in new(pool, now)):
+                self._stood.add((pool, pool.generation))
+
+    def _first_has_stood(self, pool: Pool) -> bool:
+        """Without surge: none of the new ones serves yet, or one has for long enough."""
+        first = not any(w.generation == pool.generation for w in ready(pool).values())
+        return pool.trial is None or first or (pool, pool.generation) in self._stood
+
+    def _the_good_one_has_stood_to_the_last(self, plan: Sequence[Action], now: float) -> None:
+        """Nobody of it has failed, and the last of those who made it whole was ready for long enough."""
+        reload = self._life.reload
+        commits = [action.generation for action in plan if isinstance(action, Commit)]
+        whole = [reload.generation] if reload and reload.stage is Stage.WATCHING else commits
+        for generation in whole:
+            self._until.setdefault(generation, max(map(stands_at, self._all_of(generation)), default=now))
+        for generation in commits:
+            assert generation not in self._spoilt, "a generation is the good one though a worker failed"
+            assert now >= self._until[generation], "a generation is the good one before it has stood"
+            for pool in self._users():
+                up = len(new(pool, now)) + pool.slots.finished
+                assert pool.retired or up >= pool.slots.size, "a generation is the good one, and not complete"
+
+    def _all_of(self, generation: int) -> list[Worker]:
+        """Those of a generation who serve."""
+        return [w for pool in self._users() for w in ready(pool).values() if w.generation == generation]
+
     def _a_rest_is_of_one_generation(self) -> None:
         """While no reload goes on, there is what the last good configuration says, and nothing else."""
         if self._life.reload is not None:
@@ -144,6 +179,12 @@ class ReloadLaws:
                 case Note("reload.failed", _, fields):
                     assert self._open.pop(fields["generation"]) == fields["reload"]
                     assert self._life.generation != fields["generation"] or self._life.stop
+                case Note("worker.failed", Worker(generation=generation, pid=int(), pool=name)):
+                    if generation in self._open and not is_inner(name):
+                        self._spoilt.add(generation)
+                case Note("reload.rolled", _, fields):
+                    assert self._open[fields["generation"]] == fields["reload"]
+                    assert fields["seconds"] > 0
                 case Commit(generation):
                     assert generation in self._open
                     assert self._life.generation == generation
@@ -184,8 +225,16 @@ def proven(pool: Pool, now: float) -> bool:
     old = [w for w in pool.workers.values() if w.generation != pool.generation]
     if pool.generations.surge(pool.slots.size) == 0 and old:
         return True
-    long = pool.settings.stable_after
-    new = [w for w in pool.workers.values() if w.generation == pool.generation and w.ready_at is not None]
-    # One that was worn may have been told in this very plan.
-    serving = [w for w in new if w.state is State.READY or w.asked_at == now]
-    return any(w.ready_at is not None and w.ready_at + long <= now for w in serving)
+    return any(stands_at(w) <= now for w in new(pool, now))
+
+
+def new(pool: Pool, now: float) -> list[Worker]:
+    """Those of the wanted generation who serve; one that was worn may have been told in this very plan."""
+    ours = [w for w in pool.workers.values() if w.generation == pool.generation and w.ready_at is not None]
+    return [w for w in ours if w.state is State.READY or w.asked_at == now]
+
+
+def stands_at(worker: Worker) -> float:
+    """When it has been ready for long enough."""
+    assert worker.ready_at is not None
+    return worker.ready_at + worker.settings.stable_after

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from bodies import GOOD, Body, pool
 from kernel import Kernel, kernel
@@ -11,6 +13,9 @@ from supervisor.decide.actions import Measure, Start, Stop
 from supervisor.decide.worker import State
 from supervisor.exits import End
 from supervisor.sentences import WORDS, said
+from supervisor.settings import Backoff, Seconds
+
+QUICK = Backoff(Seconds(0.01), Seconds(1.0), Seconds(10.0))
 
 
 def replaced(k: Kernel) -> list[tuple[float, float]]:
@@ -129,3 +134,42 @@ def test_nobody_is_recycled_during_a_stop() -> None:
     k.life.interrupt("SIGINT", k.now)
     k.wait(10)
     assert len(k.times(Start)) == 1
+
+
+IN_NO_TIME = Body(works_for=0.1)  # it has done its jobs as soon as it is ready
+
+
+@pytest.mark.parametrize(("surge", "seconds"), [(1, 1.1), (0, 1.2)])
+def test_one_that_has_done_its_jobs_in_no_time_serves_on_until_backoff_initial(
+    surge: int, seconds: float
+) -> None:
+    """Each serves for a second, and 0.1 s more while its successor starts; without surge it leaves first."""
+    k = kernel(pool(max_jobs=1, surge=surge, backoff=BACKOFF), body=IN_NO_TIME)
+    k.wait(1000)
+    told = k.times(Stop)
+    assert {round(after - before, 6) for before, after in pairwise(told)} == {seconds}
+    assert one(k).slots[0].history.replacements == 0, "it does not become longer and longer"
+
+
+def test_one_that_has_worked_for_longer_is_replaced_at_once() -> None:
+    k = kernel(pool(max_jobs=1, backoff=BACKOFF), body=Body(works_for=1.2))
+    k.wait(1.2)
+    assert k.times(Start) == [1000.0, 1001.2]
+
+
+def test_a_reload_does_not_wait_for_one_that_has_done_its_jobs_in_no_time() -> None:
+    """It is of the old generation, so it is to be replaced anyway."""
+    slow = Backoff(Seconds(20.0), Seconds(30.0), Seconds(10.0))
+    k = kernel(pool(max_jobs=1, backoff=slow), body=IN_NO_TIME)
+    k.wait(1)
+    k.renew()
+    k.wait(5)
+    assert k.times(Stop) == [1003.2]
+
+
+def test_workers_that_wear_out_again_and_again_keep_no_other_waiting() -> None:
+    """All three want a successor all the time, and only one may come at once."""
+    k = kernel(pool(workers=3, max_jobs=1, backoff=QUICK), body=IN_NO_TIME)
+    k.wait(30)
+    lives = [slot.lives for _, slot in one(k).slots]
+    assert max(lives) - min(lives) <= 1

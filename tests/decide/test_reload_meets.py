@@ -129,7 +129,7 @@ def failing_half_way(old: PoolSettings, new: PoolSettings, lasts: float, leaves_
 
 def test_workers_of_three_generations_do_not_keep_a_pool_without_surge_from_its_turn() -> None:
     """Those of the reload that failed are not gone yet when the next one begins."""
-    a = pool("a", workers=2, surge=0)
+    a = pool("a", workers=2, surge=0, stable_after=0.0)
     k = failing_half_way(a, a, lasts=0.35, leaves_after=0.1)
     k.renew()
     k.wait(0.1)

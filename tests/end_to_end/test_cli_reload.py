@@ -109,6 +109,8 @@ def test_a_terminal_shows_how_many_are_new_and_what_is_waited_for(stage: Stage) 
         [new[0], *old],
         [new[0], worker("web.0", "stopping", in_flight=3), old[1]],
         new,
+        new,
+        new,
     ]
 
     def step() -> None:
@@ -121,6 +123,8 @@ def test_a_terminal_shows_how_many_are_new_and_what_is_waited_for(stage: Stage) 
             stage.events.append(event("reload.done"))
         if number == 1:
             stage.events.append(event("worker.ready", pool="web"))
+        if number == 5:
+            stage.events.append(event("reload.rolled", seconds=60.0))
 
     stage.script["status"] = step
     (folder := Path(stage.path).parent).chmod(0o700)
@@ -136,6 +140,7 @@ def test_a_terminal_shows_how_many_are_new_and_what_is_waited_for(stage: Stage) 
         "generation 2: web 1 of 2 new, stable for 0.",
         "generation 2: web 1 of 2 new, finishing (web.0 with 3 in flight)",
         "generation 2: all new, finishing",
+        "generation 2: all new, watched for ",
         "reloaded: generation 2",
     )
     places = [drawn.find(text) for text in told]

@@ -150,8 +150,14 @@ def test_a_boot_with_broken_code_goes_on_trying_and_says_why(program: Start) -> 
     assert "ZeroDivisionError" in error["traceback"]
     failed = one.wait_for("inner.failed")
     assert "ZeroDivisionError" in failed["reason"]
+    shown = one.status()["pools"]["a"]
+    assert (shown["state"], shown["workers"]) == ("starting", [])
+    assert shown["reason"].startswith("its template failed: exit status 1: ")
+    assert "its template failed: exit status 1: " in one.cli("status").stdout
     code(one, APP)
-    one.ready().stop(0)
+    one.ready()
+    assert "reason" not in one.status()["pools"]["a"]
+    one.stop(0)
 
 
 def test_an_import_that_hangs_is_ended_and_tried_again(program: Start) -> None:

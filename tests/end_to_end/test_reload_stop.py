@@ -63,6 +63,14 @@ def roll(one: Program) -> None:
     one.wait_for("worker.acknowledged", generation=1)
 
 
+def watch(one: Program) -> None:
+    """All are new; one that could not be tried beside the old one has to be ready for long."""
+    one.config.write_text(one.config.read_text() + NEW_SOCKET)
+    hup(one)
+    one.wait_for("reload.rolled")
+    one.wait_for("worker.exited", worker="a.1", generation=1)
+
+
 def clear(one: Program) -> None:
     """All are new; the worker of a pool that was removed finishes its work."""
     one.config.write_text(one.config.read_text().partition("# slow\n")[0] + NEW_SOCKET)
@@ -72,7 +80,7 @@ def clear(one: Program) -> None:
     assert one.status()["generation"] == 2
 
 
-STAGES: list[Callable[[Program], None]] = [read, start, prove, roll, clear]
+STAGES: list[Callable[[Program], None]] = [read, start, prove, roll, watch, clear]
 SIGNALS = {signal.SIGTERM: 0, signal.SIGINT: 0, signal.SIGUSR2: 4, signal.SIGQUIT: 3}
 
 
@@ -81,6 +89,8 @@ def begin(program: Start, stage: Callable[[Program], None], **more: str) -> Prog
     slow = MORE.replace("slow = false", "slow = true")
     first = pool(workers=2, more=slow if stage is roll else MORE)
     second = "# slow\n" + pool("slow", 1, slow) if stage is clear else ""
+    if stage is watch:
+        second = pool("alone", 1, f"surge = 0\n{MORE}").replace('"200ms"', '"600s"')
     one = program(APP, first + second, **more).ready()
     stage(one)
     assert one.status()["state"] == "reloading"
