@@ -64,7 +64,9 @@ def check(config: str) -> int:
     if problems:
         return ClientExit.USAGE
     workers = sum(pool.workers for pool in settings.pools.values())
-    click.echo(f"{config}: good: {_count(len(settings.pools), 'pool')}, {_count(workers, 'worker')}")
+    found = [_count(len(settings.pools), "pool"), _count(workers, "worker")] if settings.pools else []
+    found += [_count(len(settings.tasks), "task")] if settings.tasks else []
+    click.echo(f"{config}: good: {', '.join(found)}")
     return ClientExit.DONE
 
 
