@@ -64,9 +64,7 @@ def check(config: str) -> int:
     if problems:
         return ClientExit.USAGE
     workers = sum(pool.workers for pool in settings.pools.values())
-    found = [_count(len(settings.pools), "pool"), _count(workers, "worker")] if settings.pools else []
-    found += [_count(len(settings.tasks), "task")] if settings.tasks else []
-    click.echo(f"{config}: good: {', '.join(found)}")
+    click.echo(f"{config}: good: {_count(len(settings.pools), 'pool')}, {_count(workers, 'worker')}")
     return ClientExit.DONE
 
 

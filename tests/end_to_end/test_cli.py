@@ -109,14 +109,6 @@ def test_check_is_content_with_a_good_configuration_and_changes_nothing(tmp_path
     assert sorted(os.listdir(tmp_path)) == ["app.py", "config.toml"]
 
 
-def test_check_counts_tasks_beside_pools_or_alone(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text("def run(worker): ...\n")
-    task, pool = '[tasks.a]\ntarget = "app:run"\nevery = 60\n', '[pools.a]\ntarget = "app:run"\n'
-    for text, found in ((task, "1 task"), (pool + task, "1 pool, 1 worker, 1 task")):
-        (tmp_path / "config.toml").write_text(text)
-        assert run("check", cwd=tmp_path).stdout == f"config.toml: good: {found}\n"
-
-
 def test_check_finds_a_target_that_does_not_import(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('[pools.a]\ntarget = "app:run"\n')
     done = run("check", cwd=tmp_path)
