@@ -4,7 +4,8 @@ Knows jobs, results and which lives hold claims; nothing of supervision or of
 what a job does.  The rule it keeps: a job's result and its new state are one
 transaction, so a death at any moment leaves a job either finished or not, never
 half.  A result is never overwritten: a job that is finished again gets a second
-row, and the view `duplicates` shows it.
+row, and the view `duplicates` shows it.  A job that was purged leaves its result,
+and its number is never used again.
 
 A *life* is one run of one worker.  It holds a flock on a file of its own beside
 the database as long as it lives; the kernel drops the lock with the process, so
@@ -27,13 +28,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 BUSY_TIMEOUT = 30.0  # seconds; SQLite allows one writer at a time, the others wait
 
 SCHEMA = (
     """CREATE TABLE IF NOT EXISTS jobs (
-        id INTEGER PRIMARY KEY,
+        id INTEGER PRIMARY KEY AUTOINCREMENT, -- never the number of a job that was purged
         path BLOB NOT NULL UNIQUE, -- bytes: a file's name need not be text
         state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'claimed', 'finished')),
         claimed_by TEXT,
@@ -42,7 +43,8 @@ SCHEMA = (
     "CREATE INDEX IF NOT EXISTS jobs_by_state ON jobs (state, claimed_by)",
     """CREATE TABLE IF NOT EXISTS results (
         id INTEGER PRIMARY KEY,
-        job INTEGER NOT NULL REFERENCES jobs, -- not unique: see the module's text
+        job INTEGER NOT NULL, -- not unique: see the module's text; its row may have been purged
+        file BLOB NOT NULL, -- the job's path
         digest TEXT,
         error TEXT,
         worker TEXT NOT NULL,
@@ -58,7 +60,12 @@ CLAIM = "UPDATE jobs SET state = 'claimed', claimed_by = ?, claimed_at = ? WHERE
 RELEASE = """UPDATE jobs SET state = 'waiting', claimed_by = NULL, claimed_at = NULL
     WHERE state = 'claimed' AND claimed_by = ?"""
 FINISH = "UPDATE jobs SET state = 'finished', claimed_by = NULL WHERE id = ?"
-RESULT = "INSERT INTO results (job, digest, error, worker, finished_at) VALUES (?, ?, ?, ?, ?)"
+RESULT = "INSERT INTO results (job, file, digest, error, worker, finished_at) VALUES (?, ?, ?, ?, ?, ?)"
+RESULTS = "SELECT count(DISTINCT job), count(*), count(error) FROM results"
+PURGE = """DELETE FROM jobs WHERE id IN (SELECT id FROM jobs WHERE state = 'finished'
+    AND NOT EXISTS (SELECT 1 FROM results WHERE job = jobs.id AND finished_at >= ?) LIMIT ?)"""
+BYTES = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+STEPS = 10_000  # of SQLite's virtual machine between two looks at `stopping`: a few milliseconds at most
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class Queue:
     def finish(self, job: Job, *, digest: str | None = None, error: str | None = None) -> None:
         """Record the result and close the job, both or neither."""
         with self._transaction():
-            self._database.execute(RESULT, (job.id, digest, error, self._worker, time.time()))
+            self._database.execute(RESULT, (job.id, job.path, digest, error, self._worker, time.time()))
             self._database.execute(FINISH, (job.id,))
 
     def release(self) -> int:
@@ -124,15 +131,38 @@ class Queue:
                     os.unlink(os.path.join(self._lives, life))
         return back
 
+    def purge(self, before: float, limit: int) -> int:
+        """Remove up to so many jobs that were finished before then; their results stay."""
+        with self._transaction():
+            return self._database.execute(PURGE, (before, limit)).rowcount
+
+    def vacuum(self, stopping: Callable[[], bool]) -> int | None:
+        """Write the file anew without gaps; bytes saved, or None when a stop came first: all is as it was."""
+        before = self._bytes()
+        self._database.set_progress_handler(stopping, STEPS)
+        try:
+            self._database.execute("VACUUM")
+        except sqlite3.OperationalError:
+            if stopping():
+                return None
+            raise
+        finally:
+            self._database.set_progress_handler(None, 0)
+        return before - self._bytes()
+
+    def _bytes(self) -> int:
+        return int(self._database.execute(BYTES).fetchone()[0])
+
     def counts(self) -> dict[str, Any]:
         """How the queue stands, read at one moment."""
         with self._transaction("BEGIN"):
             states = dict(self._database.execute("SELECT state, count(*) FROM jobs GROUP BY state"))
-            results, errors = self._database.execute("SELECT count(*), count(error) FROM results").fetchone()
+            finished, results, errors = self._database.execute(RESULTS).fetchone()
             duplicates = self._database.execute("SELECT job, times FROM duplicates ORDER BY job").fetchall()
             workers = dict(self._database.execute("SELECT worker, count(*) FROM results GROUP BY worker"))
         return {
-            **{state: states.get(state, 0) for state in ("waiting", "claimed", "finished")},
+            **{state: states.get(state, 0) for state in ("waiting", "claimed")},
+            "finished": finished,  # purged ones too
             "results": results,
             "errors": errors,
             "duplicates": [{"job": job, "times": times} for job, times in duplicates],

@@ -255,15 +255,49 @@ SOCKETS = [
     ("[sockets.a]\nbind = 'fd:x'\nbaklog = 1", "sockets.a.baklog: unknown key, did you mean 'backlog'?"),
 ]
 
-LATER_SECTIONS = [
-    ("[tasks.a]", "tasks.a: needs either 'target' or 'command'"),
-    ("[tasks.a]\ntarget = 'a:b'", "tasks.a: needs either 'schedule' or 'every'"),
-    ("[tasks.a]\nschedule = '* * * * *'\nevery = 1", "tasks.a: has both 'schedule' and 'every'; keep one"),
-    ("[tasks.a]\nevery = 0", "tasks.a.every: must be more than 0"),
+TASK = "target = 'a:b'"
+CRON = 'expected five fields such as "30 2 * * *" (minute, hour, day of month, month, day of week)'
+DAILY = f"{TASK}\nschedule = '0 3 * * *'"
+IN_A_TASK = [
+    ("every = 1", ": needs either 'target' or 'command'"),
+    (f"{TASK}\ncommand = ['x']\nevery = 1", ": has both 'target' and 'command'; keep one"),
+    (TASK, ": needs either 'schedule' or 'every'"),
+    (f"{DAILY}\nevery = 1", ": has both 'schedule' and 'every'; keep one"),
+    (f"{TASK}\nevery = 0", ".every: must be more than 0"),
+    (f"{DAILY}\ntimeout = 0", ".timeout: must be more than 0"),
+    (f"{DAILY}\nretry_after = 0", ".retry_after: must be more than 0"),
+    (f"{DAILY}\npause_after_failures = -1", ".pause_after_failures: must be from 0 to 1000000, not -1"),
+    (f"{DAILY}\nworkers = 2", ".workers: unknown key"),
+    (f"{DAILY}\nschedul = 'x'", ".schedul: unknown key, did you mean 'schedule'?"),
     (
-        "[tasks.a]\noverlap = 'skp'",
-        "tasks.a.overlap: expected one of \"skip\", \"queue\", not 'skp', did you mean 'skip'?",
+        f"{DAILY}\noverlap = 'skp'",
+        ".overlap: expected one of \"skip\", \"queue\", not 'skp', did you mean 'skip'?",
     ),
+    (f"{DAILY}\nmissed = 'all'", '.missed: expected one of "skip", "once", not \'all\''),
+    (
+        "command = []\nevery = 1",
+        '.command: expected a program and its arguments, as in ["python", "serve.py"]',
+    ),
+    (f"{TASK}\nschedule = '60 3 * * *'", f".schedule: {CRON}, not '60 3 * * *': bad minute"),
+    (f"{TASK}\nschedule = '@daily'", f".schedule: {CRON}, not '@daily': write \"0 0 * * *\""),
+    (f"{TASK}\nschedule = '0 0 30 2 *'", ".schedule: '0 0 30 2 *' never comes: there is no such day"),
+    (
+        f"{DAILY}\ntimezone = 'Europe/Berln'",
+        ".timezone: no time zone 'Europe/Berln' is known here, did you mean 'Europe/Berlin'?",
+    ),
+    (f"{TASK}\nevery = 1\ntimezone = 'UTC'", ".timezone: is for a 'schedule': 'every' counts seconds"),
+    (f"{TASK}\nevery = '1m'\njitter = '60s'", ".jitter: must be less than 'every'"),
+    (
+        "command = ['x']\nevery = 1\noptions = {a = 1}",
+        ".options: is for a 'target': a command knows nothing of options",
+    ),
+    (
+        f"{DAILY}\npause_after_failures = 0\nretry_after = '1h'",
+        ".retry_after: has no meaning with pause_after_failures = 0: it is never errored",
+    ),
+]
+
+LATER_SECTIONS = [
     ("[http]", "http.bind: is missing"),
     ("[http]\nbind = '127.0.0.1:80'", f"http: {UNBUILT} leave the section out"),
 ]

@@ -7,11 +7,11 @@ import pickle
 from pathlib import Path
 
 import pytest
-from config_mistakes import IN_A_POOL, IN_THE_FILE, LATER_SECTIONS, OF_A_COMMAND, SOCKETS, UNBUILT
+from config_mistakes import IN_A_POOL, IN_A_TASK, IN_THE_FILE, LATER_SECTIONS, OF_A_COMMAND, SOCKETS, UNBUILT
 from reading import POOL, problems, settings, written
 
 from supervisor.config import read, unbuilt
-from supervisor.settings import Bytes, Output
+from supervisor.settings import Bytes, Output, Reference, Seconds, TaskSettings
 
 
 @pytest.fixture
@@ -40,6 +40,11 @@ def test_one_mistake_in_the_file_is_one_exact_line(folder: Path, text: str | byt
 @pytest.mark.parametrize(("mistake", "line"), SOCKETS)
 def test_one_mistake_in_a_socket_is_one_exact_line(folder: Path, mistake: str, line: str) -> None:
     assert problems(POOL + mistake) == [f"config.toml: {line}"]
+
+
+@pytest.mark.parametrize(("mistake", "line"), IN_A_TASK)
+def test_one_mistake_in_a_task_is_one_exact_line(folder: Path, mistake: str, line: str) -> None:
+    assert problems(f"[tasks.a]\n{mistake}") == [f"config.toml: tasks.a{line}"]
 
 
 @pytest.mark.parametrize(("section", "line"), LATER_SECTIONS)
@@ -83,14 +88,9 @@ def test_pools_that_wait_for_each_other_are_told_once_each_circle(folder: Path) 
     ]
 
 
-@pytest.mark.parametrize(
-    ("section", "table"),
-    [("tasks", "[tasks.a]\ntarget = 'a:b'\nevery = '1h'"), ("http", "[http]\nbind = '127.0.0.1:80'")],
-)
-def test_a_section_that_is_not_built_is_refused_by_name_and_an_empty_one_is_not(
-    folder: Path, section: str, table: str
-) -> None:
-    assert problems(f"{POOL}{table}") == [f"config.toml: {section}: {UNBUILT} {unbuilt.SECTIONS[section]}"]
+def test_a_section_that_is_not_built_is_refused_by_name_and_an_empty_one_is_not(folder: Path) -> None:
+    found = problems(f"{POOL}[http]\nbind = '127.0.0.1:80'")
+    assert found == [f"config.toml: http: {UNBUILT} {unbuilt.SECTIONS['http']}"]
     settings(f"{POOL}[tasks]")
 
 
@@ -139,6 +139,44 @@ def test_every_key_of_a_pool_may_be_written(folder: Path) -> None:
     assert read_.accounts["web"].uid == os.geteuid()
     socket = read_.sockets["http"]
     assert (socket.bind, socket.mode, socket.backlog) == (f"unix:{folder}/http.sock", 0o660, 9)
+
+
+def test_every_key_of_a_task_may_be_written(folder: Path) -> None:
+    """All that makes sense together; tasks need no pool beside them."""
+    read_ = settings("""
+        [tasks.nightly]
+        target = "app:nightly"
+        schedule = "30 3 * * *"
+        timezone = "Europe/Berlin"
+        timeout = "10m"
+        jitter = "30s"
+        options = { a = 1 }
+        env = { B = "2" }
+        overlap = "queue"
+        missed = "once"
+        pause_after_failures = 3
+        retry_after = "1h"
+        [tasks.often]
+        command = ["true"]
+        every = "250ms"
+    """)
+    assert read_.tasks["nightly"] == TaskSettings(
+        "nightly",
+        target=Reference("app:nightly"),
+        schedule="30 3 * * *",
+        timezone="Europe/Berlin",
+        timeout=Seconds(600),
+        jitter=Seconds(30),
+        options={"a": 1},
+        env={"B": "2"},
+        overlap="queue",
+        missed="once",
+        pause_after_failures=3,
+        retry_after=Seconds(3600),
+    )
+    assert read_.tasks["often"] == TaskSettings("often", command=("true",), every=Seconds(0.25))
+    assert read_.master.state_file == f"{read_.master.state_dir}/config.sqlite"
+    assert not read_.pools
 
 
 def test_variables_reach_every_string(folder: Path) -> None:

@@ -15,7 +15,7 @@ from reading import POOL, settings
 from supervisor import settings as words
 from supervisor.config import cpus, paths, read, template, understand, units
 from supervisor.config.mistakes import keys
-from supervisor.settings import Account, Settings, SocketSettings
+from supervisor.settings import Account, Settings, SocketSettings, TaskSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -160,9 +160,14 @@ def test_what_the_template_has_in_comments_is_good_too(folder: Path) -> None:
     assert pools["web"].sockets == ("http",)
 
 
+def test_the_task_in_the_template_is_good_once_the_marks_are_away(folder: Path) -> None:
+    read_ = settings(uncommented(template()).replace("www-data", str(os.geteuid())))
+    assert read_.tasks["nightly"].schedule == "30 3 * * *"
+
+
 def test_the_examples_pool_of_programs_is_good_once_the_marks_are_away() -> None:
     text = (ROOT / "config.example.toml").read_text()
-    begin, end = text.index("# [pools.web]"), text.index("# ---")
+    begin, end = text.index("# [pools.web]"), text.index("[tasks.purge]")
     read_ = understand(tomli.loads(text[:begin] + uncommented(text[begin:end])), "config.toml", {})
     assert read_.pools["web"].after == ("checksum",)
     assert read_.sockets["http"] == SocketSettings("http", "127.0.0.1:8000")
@@ -197,6 +202,9 @@ def test_what_the_example_writes_is_the_default(folder: Path) -> None:
         workers=2,
         options={"database": ".run/checksum.sqlite"},
     )
+    purge = example.tasks["purge"]
+    bare_task = TaskSettings("purge", target=purge.target, every=purge.every, options=purge.options)
+    assert purge == bare_task
     own = ("name", "socket", "pidfile", "state_dir", "working_dir", "pythonpath")
     assert (
         dataclasses.replace(bare.master, **{key: getattr(example.master, key) for key in own})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -11,12 +12,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
-from pages import ROOT, blocks, commands, programs, text
+from pages import ROOT, Block, blocks, commands, programs, text
 
 from supervisor.cli.commands import commands as cli
 from supervisor.config import read
@@ -122,6 +124,75 @@ def wait_until(folder: Path, holds: Callable[[], bool]) -> None:
         run(folder, *COMMAND, "status")
 
 
+def tasks() -> dict[str, dict[str, str]]:
+    """By heading: the files of each task in docs/tasks.md."""
+    found: dict[str, dict[str, str]] = {}
+    for block in blocks():
+        if block.page.name == "tasks.md" and block.file:
+            found.setdefault(block.heading, {})[block.file] = block.text
+    return found
+
+
+@contextlib.contextmanager
+def mastered(folder: Path) -> Iterator[None]:
+    """A master of what is in the folder; it has to end with all work finished."""
+    assert run(folder, *COMMAND, "start", "--daemon").returncode == 0
+    try:
+        yield
+    finally:
+        stopped = run(folder, *COMMAND, "stop")
+    assert stopped.returncode == 0, stopped.stderr
+
+
+@pytest.mark.parametrize("heading", ["Five lines", "A backup every night", "A program"])
+def test_every_task_runs_well(heading: str, tmp_path: Path) -> None:
+    """Run by hand, as nobody waits for half past three."""
+    write(tmp_path, tasks()[heading])
+    (name,) = read(str(tmp_path / "config.toml"), {}).tasks
+    assert run(tmp_path, *COMMAND, "check").returncode == 0
+    with mastered(tmp_path):
+        done = run(tmp_path, *COMMAND, "tasks", "run", name)
+        assert done.returncode == 0, done.stderr
+        assert '"outcome": "ok"' in run(tmp_path, *COMMAND, "tasks", "history", name, "--json").stdout
+
+
+def test_five_lines_look_as_they_are_shown(tmp_path: Path) -> None:
+    """The commands under the first task are typed as they stand."""
+    files = tasks()["Five lines"]
+    write(tmp_path, files)
+    (shown,) = (b.text for b in blocks() if b.heading == "Five lines" and b.language == "console")
+    said = ""
+    try:
+        for line in shown.splitlines():
+            if line.startswith("$ supervisord-lite "):
+                said += run(tmp_path, *COMMAND, *shlex.split(line)[2:]).stdout
+    finally:
+        run(tmp_path, *COMMAND, "stop")
+    assert shapes(whoever(said)) == shapes(whoever(shown))
+
+
+def whoever(said: str) -> str:
+    """Without who runs the tests, where, and at what time: a full minute is shown without its seconds."""
+    said = re.sub(r"\b(?:root|uid \d+)\b", "who", re.sub(r"log in \S+", "", said))
+    return re.sub(r"(?:[A-Z][a-z]{2} )?\b\d\d:\d\d(?::\d\d)?\b", "then", said)
+
+
+def test_a_long_task_goes_on_where_it_was(tmp_path: Path) -> None:
+    """A stop interrupts it; the next run begins at the cursor that it left."""
+    write(tmp_path, tasks()["A long job that goes on where it was"])
+    with mastered(tmp_path):
+        assert run(tmp_path, *COMMAND, "tasks", "run", "--no-wait", "index").returncode == 0
+        wait_until(tmp_path, lambda: '"lines":["going on at 0"]' in (tmp_path / "config.log").read_text())
+    cursor = int((tmp_path / "cursor").read_text())
+    with mastered(tmp_path):
+        assert run(tmp_path, *COMMAND, "tasks", "run", "--no-wait", "index").returncode == 0
+        said = f'"lines":["going on at {cursor}"]'
+        wait_until(tmp_path, lambda: said in (tmp_path / "config.log").read_text())
+        history = run(tmp_path, *COMMAND, "tasks", "history", "index", "--json").stdout
+    assert [one["outcome"] for one in json.loads(history)["runs"]] == ["running", "interrupted"]
+    assert int((tmp_path / "cursor").read_text()) >= cursor > 0
+
+
 def test_the_loop_in_a_shell_starts_again_what_wants_it_and_leaves_with_its_status(tmp_path: Path) -> None:
     """`restart` comes back with another pid; after `stop` the loop ends with 0."""
     (script,) = (b.text for b in blocks() if b.file == "run.sh")
@@ -148,14 +219,15 @@ def wait_for_event(lines: Any, event: str) -> None:
 
 
 @pytest.mark.parametrize("block", [b for b in blocks() if b.language == "toml"], ids=lambda b: b.heading)
-def test_every_configuration_is_one(block: Any, tmp_path: Path) -> None:
+def test_every_configuration_is_one(block: Block, tmp_path: Path) -> None:
     """Read and checked like any other, with the unbuilt refused."""
     (tmp_path / "config.toml").write_text(block.text)
-    assert read(str(tmp_path / "config.toml"), {}).pools
+    read_ = read(str(tmp_path / "config.toml"), {})
+    assert read_.pools or read_.tasks
 
 
 @pytest.mark.parametrize("block", [b for b in blocks() if b.language == "python"], ids=lambda b: b.heading)
-def test_every_piece_of_python_is_one(block: Any) -> None:
+def test_every_piece_of_python_is_one(block: Block) -> None:
     ast.parse(block.text)
 
 
@@ -215,7 +287,7 @@ def shapes(said: str) -> set[str]:
 def test_the_ping_is_answered_as_shown() -> None:
     (shown,) = (b.text for b in blocks() if b.language == "json")
     asked, answered = shown.splitlines(keepends=True)
-    assert respond(asked.encode(), lambda _method, _params: "pong") == answered.encode()
+    assert respond(asked.encode(), lambda _method, _params: "pong").line() == answered.encode()
 
 
 @pytest.mark.parametrize("line", sorted(set(commands())))
@@ -223,5 +295,9 @@ def test_every_command_in_the_text_is_one(line: str) -> None:
     """Its name and its options are taken by the real parser; nothing is run."""
     name, *arguments = shlex.split(line)
     assert name in cli.commands
+    command = cli.commands[name]
+    if isinstance(command, click.Group) and arguments:
+        name, *arguments = arguments
+        command = command.commands[name]
     if any(argument.startswith("-") for argument in arguments) and name != "scale":
-        cli.commands[name].make_context(name, [a for a in arguments if a != "..."])
+        command.make_context(name, [a for a in arguments if a != "..."])

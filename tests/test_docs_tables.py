@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 from pathlib import Path
@@ -17,16 +19,25 @@ from supervisor.child.command import NOT_EXECUTABLE, NOT_FOUND
 from supervisor.cli.commands import commands as cli
 from supervisor.config import unbuilt
 from supervisor.decide.actions import Finish, Sweep
+from supervisor.decide.ledger import AGAIN_SECONDS, MOST_RUNS
 from supervisor.decide.life import Life
 from supervisor.decide.restarts import judge
+from supervisor.decide.run import FAILED, INTERRUPTED, OK, TIMED_OUT
+from supervisor.decide.schedule import GRACE
+from supervisor.decide.standing import State
 from supervisor.decide.stopping import Firmness, Phase
 from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE, End, Exit, signal_name
 from supervisor.hooks import MASTER_MOMENTS, WORKER_MOMENTS
+from supervisor.inner.lines import LAST_BYTES, LAST_LINES
+from supervisor.inner.telling import BURST, RATE
 from supervisor.sentences import WORDS
+from supervisor.settings import TaskSettings
+from supervisor.store import KEPT_RUNS, KEPT_SECONDS
+from supervisor.store.connection import PATIENCE
 from supervisor.unix.title import Title
 from supervisor.worker import Worker
 
-SIGNALS_PAGE = "docs/signals-and-exits.md"
+SIGNALS_PAGE, TASKS_PAGE = "docs/signals-and-exits.md", "docs/tasks.md"
 
 
 def test_the_signals() -> None:
@@ -117,10 +128,39 @@ def test_the_command_line() -> None:
 
 
 def test_the_events() -> None:
-    """All that have a sentence, but those of the master's own processes and of what is not built."""
+    """All that have a sentence, but those of the master's own processes."""
     named = {event for cell in column("README.md", "Events") for event in cell.split(", ")}
-    told = {name for name in WORDS if not name.startswith(("inner.", "task."))}
+    told = {name for name in WORDS if not name.startswith("inner.")}
     assert named == told
+
+
+def test_the_keys_of_a_task() -> None:
+    """All of them, each with its default."""
+    words = {"": None, "none": None, "that of the machine": None, "{}": {}}
+    rows = table(TASKS_PAGE, "Keys")
+    named = {key: words[default] if default in words else json.loads(default) for key, default, _ in rows}
+    plain = dataclasses.asdict(TaskSettings("a"))
+    del plain["name"]
+    assert named == plain
+
+
+def test_the_states_of_a_task_and_how_its_runs_end() -> None:
+    section = text(TASKS_PAGE).partition("## States\n")[2]
+    assert f"| input | {' | '.join(state.value for state in State)} |" in section
+    outcomes = " ".join(row[1] for row in table(TASKS_PAGE, "What a run is"))
+    assert all(outcome in outcomes for outcome in (OK, FAILED, TIMED_OUT, INTERRUPTED))
+
+
+def test_the_numbers_of_tasks() -> None:
+    """What is bounded is bounded as it is said."""
+    page = text(TASKS_PAGE)
+    assert f"The last {LAST_LINES} lines, {LAST_BYTES >> 10} KiB at most" in page
+    assert f"{RATE >> 20} MiB a second,\nand {BURST >> 20} MiB at once" in page
+    assert f"Of each task the last {KEPT_RUNS} runs are kept" in page
+    assert f"read for {KEPT_SECONDS / 86400:g} more days" in page
+    assert f"of\nruns the last {MOST_RUNS}, and tried again every {AGAIN_SECONDS:g} s" in page
+    assert f"locked by another program for {PATIENCE:g} s" in page
+    assert GRACE == 60, "a minute"
 
 
 def test_the_attributes_of_a_worker() -> None:

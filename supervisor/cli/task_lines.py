@@ -20,7 +20,6 @@ Object = dict[str, Any]
 
 COLOURS = {"running": "green", "paused": "yellow", "errored": "red"}
 WIDEST = 20  # a longer name has a line of its own
-NEXT = 23  # 14:05:30, in 3 h 20 min
 SHOWN = 3  # last lines of a run that went wrong
 NAMED = 10  # names that are written out
 
@@ -31,14 +30,16 @@ def listed(tasks: Object, now: datetime, width: int) -> Iterator[str]:
         yield "no tasks: the configuration has no [tasks.NAME]"
         return
     column = min(WIDEST, max(4, *map(len, tasks)))
-    yield f"{'NAME':{column}}  STATE    {'NEXT RUN':{NEXT}}  LAST RUN"
+    coming = {name: _next(task, now) for name, task in tasks.items()}
+    second = max(len("NEXT RUN"), *map(len, coming.values()))
+    yield f"{'NAME':{column}}  STATE    {'NEXT RUN':{second}}  LAST RUN"
     for name, task in tasks.items():
         first = words.plain(name)
         if len(first) > column:
             yield words.cut(first, width)
             first = ""
         state = str(task.get("state", "?"))
-        line = f"{first:{column}}  {state:7}  {_next(task, now):{NEXT}}  {_last(task, now)}"
+        line = f"{first:{column}}  {state:7}  {coming[name]:{second}}  {_last(task, now)}"
         yield _coloured(words.cut(line.rstrip(), width), state)
         yield from (words.cut(f"    {words.plain(note)}", width) for note in _notes(task, now))
 

@@ -14,6 +14,7 @@ from supervisor.cli.follow import SILENCE, Following, following, left
 from supervisor.control.client import Client, Event
 from supervisor.exits import ClientExit, signal_number
 
+EVENTS = {"ok": "task.finished", "interrupted": "task.interrupted"}  # by outcome; else it failed
 ENDS = frozenset({"task.finished", "task.failed", "task.interrupted"})
 BY_SIGNAL = 128  # and its number: what a shell makes of it
 
@@ -32,10 +33,11 @@ def follow(client: Client, name: str) -> int:
         found = ask(client, "tasks.run", name=name)
         if found.get("queued"):
             followed.screen.show(f"{name}: waits for the run that goes on")
-        try:
-            end, printed = _followed(followed, found["run"])
-        except EOFError:
-            raise left() from None
+        end, printed = _followed(followed, found["run"])
+    while end is None:
+        click.echo("supervisord-lite: lines are left out: it prints faster than can be shown", err=True)
+        with following(client) as followed:
+            end = _ended(client, name, found["run"]) or _followed(followed, found["run"])[0]
     if not printed:  # its lines were not streamed: the last ones are better than none
         _print(end.get("output") or end.get("lines") or ())
     if end["event"] != "task.finished":
@@ -43,12 +45,24 @@ def follow(client: Client, name: str) -> int:
     return _status(end)
 
 
-def _followed(followed: Following, run: int) -> tuple[Event, bool]:
-    """The event of its end, and whether it was heard to print something."""
+def _followed(followed: Following, run: int) -> tuple[Event | None, bool]:
+    """The event of its end, and whether it was heard to print something.
+
+    None: so much was printed that the master has dropped this stream of events.
+    """
+    try:
+        return _heard(followed, run)
+    except EOFError:
+        raise left() from None
+
+
+def _heard(followed: Following, run: int) -> tuple[Event | None, bool]:
     printed = False
     for event in followed.news(SILENCE):
         if event is None:
             followed.ask("ping")  # a master that is stuck must not be waited for
+        elif event.get("event") == "stream.dropped":
+            return None, True
         elif event.get("run") != run:
             continue
         elif event.get("event") == "task.output":
@@ -58,6 +72,14 @@ def _followed(followed: Following, run: int) -> tuple[Event, bool]:
         elif event.get("event") in ENDS:
             return event, printed
     raise EOFError
+
+
+def _ended(client: Client, name: str, run: int) -> Event | None:
+    """The same from the history: its end may have come while nobody followed."""
+    for row in client.call("tasks.history", name=name)["runs"]:
+        if row.get("run") == run and row.get("outcome") != "running":
+            return {"event": EVENTS.get(str(row.get("outcome")), "task.failed"), **row}
+    return None
 
 
 def _print(lines: Any) -> None:

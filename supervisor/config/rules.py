@@ -115,7 +115,7 @@ def task(table: Mapping[str, Any], read: TaskSettings, path: KeyPath) -> Iterato
         yield Problem((*path, "schedule"), wrong)
     if "timezone" in table and "every" in table:
         yield Problem((*path, "timezone"), "is for a 'schedule': 'every' counts seconds")
-    if read.every is not None and read.jitter >= read.every:
+    if read.every and read.jitter >= read.every:
         yield Problem((*path, "jitter"), "must be less than 'every'")
     if "command" in table and "target" not in table and table.get("options"):
         yield Problem((*path, "options"), "is for a 'target': a command knows nothing of options")

@@ -284,6 +284,23 @@ def test_a_queued_run_is_waited_for(stage: Stage) -> None:
     assert "waits for the run that goes on" in drawn
 
 
+@pytest.mark.parametrize(
+    ("row", "status"),
+    [({"outcome": "ok", "code": 0}, 0), ({"outcome": "failed", "code": 7}, 7), ({"outcome": "running"}, 3)],
+)
+def test_one_that_prints_too_much_to_be_followed_is_waited_for_all_the_same(
+    stage: Stage, row: dict[str, object], status: int
+) -> None:
+    """The master drops the stream: the end is in the history, or still to come."""
+    dropped = {"event": "stream.dropped", "level": "warning", "message": "read too slowly"}
+    stage.script["tasks.run"] = lambda: stage.events.extend([event("output", lines=["one"]), dropped])
+    stage.script["tasks.history"] = lambda: stage.events.append(event("failed", code=3))
+    stage.results["tasks.history"] = {"runs": [{"run": RUN, "lines": [], **row}]}
+    done = on(stage, "tasks", "run", "vacuum")
+    assert (done.returncode, done.stdout) == (status, "one\n")
+    assert "lines are left out" in done.stderr
+
+
 def test_no_wait_only_asks(stage: Stage) -> None:
     done = on(stage, "tasks", "run", "vacuum", "--no-wait")
     assert (done.returncode, done.stdout, stage.asked) == (0, "vacuum: run 12 begins\n", ["tasks.run"])
