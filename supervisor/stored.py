@@ -39,6 +39,7 @@ class RunRow(TypedDict):
     outcome: str  # "running", "ok", "failed", "timed out", "interrupted"
     code: int | None
     signal: str | None  # by name
+    reason: str | None  # why it did not go well, or was interrupted
     lines: list[str]  # the last ones that it printed
 
 

@@ -33,6 +33,7 @@ def run(number: int, name: str, outcome: str = "ok", **more: Any) -> Any:
         "outcome": outcome,
         "code": 0,
         "signal": None,
+        "reason": None,
         "lines": ["done"],
         **more,
     }

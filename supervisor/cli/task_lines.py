@@ -117,6 +117,8 @@ def runs(found: Iterable[Object], width: int, *, whole: bool) -> Iterator[str]:
         by = words.cut(words.plain(run.get("by") or ""), 10)
         line = f"{run.get('run', '?'):>7}  {when:19}  {took:>6}  {by:10}  {outcome(run)}"
         yield words.cut(line, width)
+        if run.get("reason") and run.get("outcome") != "running":
+            yield words.cut(f"{'':7}  {words.plain(run['reason'])}", width)
         lines = [words.plain(line) for line in run.get("lines") or ()]
         shown = lines if whole else lines[-SHOWN:] if run.get("outcome") not in {"ok", "running"} else []
         yield from (words.cut(f"{'':7}  | {line}", width) for line in shown)

@@ -17,6 +17,7 @@ from supervisor.settings import TaskSettings
 from supervisor.stored import RunRow, Stored, TaskRow
 
 REMOVED = "removed"
+GONE = "the master was gone"
 
 
 def recall(settings: TaskSettings, schedule: Schedule, stored: Stored | None, wall: float) -> Task:
@@ -36,7 +37,7 @@ def recall(settings: TaskSettings, schedule: Schedule, stored: Stored | None, wa
 def interrupted(stored: Stored) -> RunRow | None:
     """The run that went on when the master died, if one did: nobody saw its end."""
     row = stored.last_run
-    return {**row, "outcome": INTERRUPTED} if row and row["outcome"] == RUNNING else None
+    return {**row, "outcome": INTERRUPTED, "reason": GONE} if row and row["outcome"] == RUNNING else None
 
 
 def cut_short(stored: Iterable[Stored]) -> list[RunRow]:
@@ -46,7 +47,7 @@ def cut_short(stored: Iterable[Stored]) -> list[RunRow]:
 
 def lost(row: RunRow) -> Note:
     """What people are told of it."""
-    fields = {"task": row["task"], "run": row["run"], "by": row["by"], "reason": "the master was gone"}
+    fields = {"task": row["task"], "run": row["run"], "by": row["by"], "reason": GONE}
     return Note("task.interrupted", None, fields)
 
 

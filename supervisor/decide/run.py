@@ -54,6 +54,7 @@ class Run:
             "outcome": RUNNING,
             "code": None,
             "signal": None,
+            "reason": None,
             "lines": [],
         }
 
@@ -97,5 +98,6 @@ class Ended:
             "outcome": self.outcome,
             "code": self.end.code,
             "signal": self.end.signal_name,
+            "reason": None if self.outcome == OK else self.reason(run),
             "lines": list(self.lines),
         }

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from supervisor.decide.actions import Action, Note
 from supervisor.decide.deadlines import Deadlines
+from supervisor.decide.obituary import reason
 from supervisor.decide.pool import Pool
 from supervisor.decide.pools import RUNS, Pools
 from supervisor.decide.replacement import FORKS_AT_ONCE
@@ -26,7 +27,7 @@ from supervisor.decide.run import FAILED, INTERRUPTED, OK
 from supervisor.decide.task_actions import StartRun, StopRun
 from supervisor.decide.tasks import Tasks
 from supervisor.decide.worker import Worker
-from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End, explain
+from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End
 from supervisor.settings import PoolSettings, Seconds, TaskSettings
 
 LAST_WORDS = 0.5  # seconds for a dead run's last lines to be told
@@ -161,11 +162,11 @@ class TaskRuns:
         cut = self._tasks.stopping and (worker.killed is not None or end.error is not None)
         interrupted = not going.late and (cut or was_told(worker, end))
         outcome = INTERRUPTED if interrupted else OK if end.code == WORKER_DONE else FAILED
-        reason = explain(end, worker.killed, worker.error)
+        why = reason(worker, end, asked=worker.asked_at is not None)
         if interrupted:
-            reason = f"the master is stopping ({reason})" if self._tasks.stopping else "it was told to stop"
+            why = f"the master is stopping ({why})" if self._tasks.stopping else "it was told to stop"
         seconds = going.gone_at - worker.born_at
-        self._conclude(going, outcome, end, seconds=seconds, lines=lines, reason=reason)
+        self._conclude(going, outcome, end, seconds=seconds, lines=lines, why=why)
 
     def _conclude(
         self,
@@ -175,7 +176,7 @@ class TaskRuns:
         *,
         seconds: float | None = None,
         lines: tuple[str, ...] = (),
-        reason: str | None = None,
+        why: str | None = None,
     ) -> None:
         del self._going[going.pool.name]
         self._forking -= going.pid is None
@@ -189,7 +190,7 @@ class TaskRuns:
             seconds=seconds,
             lines=lines,
             error=end.error,
-            reason=reason,
+            reason=why,
         )
 
 

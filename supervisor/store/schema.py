@@ -22,7 +22,7 @@ TASK = (
     "schedule",
     "changed_at",
 )
-RUN = ("run", "task", "by", "due", "started_at", "seconds", "outcome", "code", "signal", "lines")
+RUN = ("run", "task", "by", "due", "started_at", "seconds", "outcome", "code", "signal", "reason", "lines")
 
 # STEPS[n] leads from version n to n + 1.  AUTOINCREMENT: no number of a run that was pruned comes again.
 STEPS = (
@@ -33,7 +33,7 @@ STEPS = (
     );
     CREATE TABLE runs (
         run INTEGER PRIMARY KEY AUTOINCREMENT, task TEXT NOT NULL, by TEXT, due REAL, started_at REAL,
-        seconds REAL, outcome TEXT, code INTEGER, signal TEXT, lines TEXT
+        seconds REAL, outcome TEXT, code INTEGER, signal TEXT, reason TEXT, lines TEXT
     );
     CREATE INDEX runs_of_a_task ON runs (task, run);
     """,

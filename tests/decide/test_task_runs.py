@@ -220,3 +220,29 @@ def test_a_row_is_saved_before_the_fork_that_it_is_of() -> None:
     [start] = [n for n, (_, a) in enumerate(k.log) if isinstance(a, Start) and a.pool == "tasks.a"]
     saved = [row for _, a in k.log[:start] if isinstance(a, Save) for row in a.rows]
     assert [row["outcome"] for row in saved if row.get("run") == 1] == ["running"]
+
+
+def test_the_history_keeps_why_a_run_did_not_go_well() -> None:
+    """Also what a target said of itself before it left, which its output need not hold."""
+    k = with_tasks(task(every=60), body=Body(dies_after=1.0))
+    k.wait(60.5)
+    worker = k.worker("tasks.a.0")
+    k.life.everybody.runs["tasks.a"].told(
+        worker.id, None, None, None, "app:run raised: RuntimeError: no disk"
+    )
+    k.wait(2.0)
+    rows = [row for _, a in k.log if isinstance(a, Save) for row in a.rows if row.get("outcome") == "failed"]
+    assert [row["reason"] for row in rows] == ["exit status 1: app:run raised: RuntimeError: no disk"]
+
+
+def test_a_program_that_the_stop_signal_ends_is_said_to_have_been_asked() -> None:
+    k = with_tasks(
+        replace(task(every=60), target=None, command=("sleep", "1000")), body=Body(leaves_after=None)
+    )
+    k.wait(61.0)
+    worker = k.worker("tasks.a.0")
+    k.life.ask(Firmness.STOP, "SIGTERM", k.now)
+    k.turn()
+    k.ends(worker.id, End(signal=15))
+    k.until(lambda: k.finished)
+    assert ends(k) == [("task.interrupted", "the master is stopping (SIGTERM, as asked)")]

@@ -193,10 +193,11 @@ def test_a_second_start_of_the_same_configuration_exits_with_100(program: Start)
 
 
 def replace_the_file(one: Program) -> None:
-    """As a careless restore of a backup does."""
+    """As a careless restore of a backup does, in one step."""
     state = one.folder / STATE
-    state.rename(state.with_suffix(".old"))
-    damage(state)
+    backup = state.with_suffix(".backup")
+    damage(backup)
+    backup.replace(state)
 
 
 def test_what_cannot_be_stored_is_not_acknowledged_and_tasks_go_on_from_memory(program: Start) -> None:
