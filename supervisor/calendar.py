@@ -22,7 +22,9 @@ from supervisor.settings import TaskSettings
 
 LOCAL_TIME = "/etc/localtime"
 EPOCH = datetime.fromtimestamp(0, timezone.utc)
-EXPECTED = 'five fields such as "30 2 * * *" (minute, hour, day of month, month, day of week)'
+EXPECTED = (
+    'five fields such as "30 2 * * *" (minute, hour, day of month, month, day of week; six: seconds first)'
+)
 MEANT = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",

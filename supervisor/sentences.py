@@ -62,7 +62,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "task.stored": ("info", "the state file can be written again[ ({reason})][; runs not recorded: {lost}]"),
     "task.paused": ("info", "task {task} is paused[ by {by}][ until {until}][: {reason}]"),
     "task.resumed": ("info", "task {task} is running again[, resumed by {by}][: {reason}]"),
-    "task.errored": ("error", "task {task} is errored until it is resumed[: {reason}]"),
+    "task.errored": (
+        "error",
+        "task {task} is errored[, tried again at {next_run}|, until it is resumed][: {reason}]",
+    ),
     "stop.phase": ("info", "phase {phase}[ took {seconds}]"),
     "stop.waiting": ("warning", "not acknowledged yet: {workers}"),
     "stop.stuck": ("error", "still there {seconds} after SIGKILL, left to the kernel: {workers}"),

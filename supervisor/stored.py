@@ -36,7 +36,7 @@ class RunRow(TypedDict):
     due: float | None  # the due time that it is for
     started_at: float
     seconds: float | None  # how long it took; None while it runs, and where nobody saw its end
-    outcome: str  # "running", "ok", "failed", "timed out", "interrupted"
+    outcome: str  # "running", "ok", "failed", "timed out", "interrupted"; by hand: "queued", "skipped"
     code: int | None
     signal: str | None  # by name
     reason: str | None  # why it did not go well, or was interrupted
@@ -54,6 +54,7 @@ class Stored:
     task: TaskRow
     last_run: RunRow | None = None
     next_run: int = 1  # above the number of every run in the file; the same for each task
+    unfinished: tuple[RunRow, ...] = ()  # runs that went on, or waited, when the last master ended
 
 
 def key(row: Row) -> Key:

@@ -43,11 +43,11 @@ IN_A_POOL = [
     ("watchdog = nan", "watchdog: a duration cannot be nan"),
     (
         "watchdog = inf",
-        "watchdog: is longer than 10 years; leave the key out for no limit, if it may be left out",
+        "watchdog: is longer than 10 years; leave it out for no limit, if it may be left out",
     ),
     (
         "watchdog = '4000d'",
-        "watchdog: is longer than 10 years; leave the key out for no limit, if it may be left out",
+        "watchdog: is longer than 10 years; leave it out for no limit, if it may be left out",
     ),
     ("watchdog = 0", "watchdog: must be more than 0"),
     (
@@ -256,7 +256,10 @@ SOCKETS = [
 ]
 
 TASK = "target = 'a:b'"
-CRON = 'expected five fields such as "30 2 * * *" (minute, hour, day of month, month, day of week)'
+CRON = (
+    'expected five fields such as "30 2 * * *" (minute, hour, day of month, month, day of week; '
+    "six: seconds first)"
+)
 DAILY = f"{TASK}\nschedule = '0 3 * * *'"
 IN_A_TASK = [
     ("every = 1", ": needs either 'target' or 'command'"),

@@ -138,7 +138,10 @@ def test_a_schedule_that_comes_is_right(schedule: str) -> None:
     assert problem(schedule, BERLIN) is None
 
 
-EXPECTED = 'expected five fields such as "30 2 * * *" (minute, hour, day of month, month, day of week), not '
+EXPECTED = (
+    'expected five fields such as "30 2 * * *" (minute, hour, day of month, month, day of week; '
+    "six: seconds first), not "
+)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from supervisor.control.protocol import Refusal
 def ask(line: str | bytes, answer: protocol.Answer | None = None) -> Any:
     """The parsed reply to a line; by default every method answers with its name and parameters."""
     data = line.encode() if isinstance(line, str) else line
-    reply = protocol.respond(data, answer or (lambda method, params: [method, params])).line()
+    found = protocol.respond(data, answer or (lambda method, params: [method, params]))
+    reply = found if isinstance(found, bytes) else found.line()
     if reply is None:
         return None
     assert reply.endswith(b"\n")

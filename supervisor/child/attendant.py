@@ -28,7 +28,7 @@ from supervisor.child.offspring import disown
 from supervisor.exits import WORKER_DONE, WORKER_REPLACE
 from supervisor.unix.process import open_pidfd
 from supervisor.unix.signals import handle
-from supervisor.worker import Worker
+from supervisor.worker import LONGEST_PAUSE, Worker
 
 if TYPE_CHECKING:
     from threading import Thread
@@ -157,7 +157,7 @@ class Attendant:
         guard = self._guard
         dues = (self._tell_at, self._die_at, guard.until if guard else None)
         times = [t for t in dues if t is not None]
-        return max(0.0, min(times) - time.monotonic()) * 1000 + 1 if times else None
+        return min(LONGEST_PAUSE, max(0.0, min(times) - time.monotonic())) * 1000 + 1 if times else None
 
     def _heard(self) -> bytes:
         with contextlib.suppress(BlockingIOError):

@@ -74,7 +74,9 @@ def _notes(task: Object, now: datetime) -> Iterator[str]:
         left = "" if until is None else f" until {clock(until, now)}, over {ahead(until, now)}"
         yield f"paused{by}{left}{_because(task.get('reason'))}"
     if task.get("error") or task.get("state") == "errored":
-        yield f"errored{_because(task.get('error') or task.get('reason'))}"
+        again = moment(task.get("next_run")) if task.get("state") == "errored" else None
+        trial = "" if again is None else f"; tried again {ahead(again, now)}"
+        yield f"errored{_because(task.get('error') or task.get('reason'))}{trial}"
     elif task.get("failures"):
         yield f"failed {task['failures']} time{'s' * (task['failures'] != 1)} in a row"
     if task.get("waiting"):

@@ -14,8 +14,9 @@ from supervisor.cli.follow import SILENCE, Following, following, left
 from supervisor.control.client import Client, Event
 from supervisor.exits import ClientExit, signal_number
 
-EVENTS = {"ok": "task.finished", "interrupted": "task.interrupted"}  # by outcome; else it failed
-ENDS = frozenset({"task.finished", "task.failed", "task.interrupted"})
+# By outcome; else it failed.
+EVENTS = {"ok": "task.finished", "interrupted": "task.interrupted", "skipped": "task.skipped"}
+ENDS = frozenset({"task.finished", "task.failed", "task.interrupted", "task.skipped"})
 BY_SIGNAL = 128  # and its number: what a shell makes of it
 
 
@@ -33,11 +34,11 @@ def follow(client: Client, name: str) -> int:
         found = ask(client, "tasks.run", name=name)
         if found.get("queued"):
             followed.screen.show(f"{name}: waits for the run that goes on")
-        end, printed = _followed(followed, found["run"])
+        end, printed = _followed(followed, name, found["run"])
     while end is None:
         click.echo("supervisord-lite: lines are left out: it prints faster than can be shown", err=True)
         with following(client) as followed:
-            end = _ended(client, name, found["run"]) or _followed(followed, found["run"])[0]
+            end = _ended(client, name, found["run"]) or _followed(followed, name, found["run"])[0]
     if not printed:  # its lines were not streamed: the last ones are better than none
         _print(end.get("output") or end.get("lines") or ())
     if end["event"] != "task.finished":
@@ -45,24 +46,26 @@ def follow(client: Client, name: str) -> int:
     return _status(end)
 
 
-def _followed(followed: Following, run: int) -> tuple[Event | None, bool]:
+def _followed(followed: Following, name: str, run: int) -> tuple[Event | None, bool]:
     """The event of its end, and whether it was heard to print something.
 
     None: so much was printed that the master has dropped this stream of events.
     """
     try:
-        return _heard(followed, run)
+        return _heard(followed, name, run)
     except EOFError:
         raise left() from None
 
 
-def _heard(followed: Following, run: int) -> tuple[Event | None, bool]:
+def _heard(followed: Following, name: str, run: int) -> tuple[Event | None, bool]:
     printed = False
     for event in followed.news(SILENCE):
         if event is None:
             followed.ask("ping")  # a master that is stuck must not be waited for
         elif event.get("event") == "stream.dropped":
             return None, True
+        elif event.get("event") == "output.lost" and str(event.get("stream")).startswith(f"tasks.{name}."):
+            click.echo(f"supervisord-lite: {words.plain(event.get('reason'))}", err=True)
         elif event.get("run") != run:
             continue
         elif event.get("event") == "task.output":
@@ -77,7 +80,7 @@ def _heard(followed: Following, run: int) -> tuple[Event | None, bool]:
 def _ended(client: Client, name: str, run: int) -> Event | None:
     """The same from the history: its end may have come while nobody followed."""
     for row in client.call("tasks.history", name=name)["runs"]:
-        if row.get("run") == run and row.get("outcome") != "running":
+        if row.get("run") == run and row.get("outcome") not in {"running", "queued"}:
             return {"event": EVENTS.get(str(row.get("outcome")), "task.failed"), **row}
     return None
 
@@ -88,7 +91,9 @@ def _print(lines: Any) -> None:
 
 
 def _failure(name: str, end: Event) -> str:
-    found = "was interrupted" if end["event"] == "task.interrupted" else "failed"
+    found = {"task.interrupted": "was interrupted", "task.skipped": "did not begin"}.get(
+        end["event"], "failed"
+    )
     after = f" after {words.age(end['seconds'])}" if end.get("seconds") is not None else ""
     reason = f": {words.plain(end['reason'])}" if end.get("reason") else ""
     return f"{words.plain(name)}: run {end['run']} {found}{after}{reason}; see 'tasks history {name}'"

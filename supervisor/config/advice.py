@@ -10,14 +10,15 @@ import stat
 from collections.abc import Iterator
 
 from supervisor.config.problems import Problem, line
-from supervisor.settings import MasterSettings, PoolSettings, Settings
+from supervisor.settings import MasterSettings, PoolSettings, Settings, TaskSettings
 
-SHORTEST_WATCHDOG = 1.0
+SHORTEST_WATCHDOG = SHORTEST_EVERY = 1.0
 
 
 def warnings(settings: Settings) -> list[str]:
     """In the form of errors, ``config.toml: KEY: what``."""
     found = [*_master(settings.master), *(p for pool in settings.pools.values() for p in _pool(pool))]
+    found += [p for task in settings.tasks.values() for p in _task(task)]
     if os.geteuid() == 0:
         found += _changeable((), settings.path or settings.file, "it")
         for entry in settings.master.pythonpath:
@@ -42,6 +43,11 @@ def _pool(pool: PoolSettings) -> Iterator[Problem]:
         yield Problem((*path, "workers"), "is 0: the pool stays idle until it is scaled up")
     if pool.watchdog is not None and pool.watchdog < SHORTEST_WATCHDOG:
         yield Problem((*path, "watchdog"), "is less than 1s: a busy machine looks like a hanging worker")
+
+
+def _task(task: TaskSettings) -> Iterator[Problem]:
+    if task.every is not None and task.every < SHORTEST_EVERY:
+        yield Problem(("tasks", task.name, "every"), "is less than 1s: each run is a process of its own")
 
 
 def _changeable(path: tuple[str, ...], file: str, what: str) -> Iterator[Problem]:

@@ -111,7 +111,8 @@ def task(table: Mapping[str, Any], read: TaskSettings, path: KeyPath) -> Iterato
     """When it is due, and what belongs to one kind of it."""
     if read.timezone is not None and wrong_zone(read.timezone):
         yield Problem((*path, "timezone"), wrong_zone(read.timezone) or "")
-    elif read.schedule is not None and (wrong := calendar.problem(read.schedule, read.timezone)):
+    zone = "UTC" if read.timezone is not None and wrong_zone(read.timezone) else read.timezone
+    if read.schedule is not None and (wrong := calendar.problem(read.schedule, zone)):
         yield Problem((*path, "schedule"), wrong)
     if "timezone" in table and "every" in table:
         yield Problem((*path, "timezone"), "is for a 'schedule': 'every' counts seconds")

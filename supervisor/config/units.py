@@ -44,7 +44,7 @@ def duration(value: Any) -> Seconds:
     if value < 0 or math.isnan(value):
         raise ValueError(f"a duration cannot be {shown(value)}")
     if value > TEN_YEARS:
-        raise ValueError("is longer than 10 years; leave the key out for no limit, if it may be left out")
+        raise ValueError("is longer than 10 years; leave it out for no limit, if it may be left out")
     return Seconds(float(value))
 
 

@@ -71,38 +71,23 @@ METHODS: dict[str, dict[str, Param]] = {
 
 
 class Reply:
-    """What one line is answered with, in the order of its requests; complete when nothing is waited for."""
+    """What one line is answered with: its requests one after the other, each when the one before is done."""
 
-    def __init__(self, *, batch: bool) -> None:
-        self.size = 0  # bytes that are there
-        self._batch = batch
+    def __init__(self, requests: Iterable[Any], answer: Answer, *, batch: bool) -> None:
+        self.waits_for: int | None = None  # the number of the answer that is to come
+        self._requests, self._answer, self._batch = iter(requests), answer, batch
         self._parts: list[bytes] = []
-        self._places: dict[int, tuple[int, str | int | None]] = {}  # of what is waited for, with its id
+        self._size = 0
+        self._identity: str | int | None = None  # of the request that waits
+        self._answered = True  # it wants an answer
+        self._go_on()
 
-    @property
-    def complete(self) -> bool:
-        """Whether `line` may be sent."""
-        return not self._places
-
-    @property
-    def waits_for(self) -> Iterable[int]:
-        """The numbers of the answers that are to come."""
-        return self._places
-
-    def add(self, part: bytes) -> None:
-        """One more answer, with its newline."""
-        self._parts.append(part)
-        self.size += len(part)
-
-    def expect(self, later: Later, identity: str | int | None) -> None:
-        """One more, which is not known yet."""
-        self._places[later.number] = len(self._parts), identity
-        self._parts.append(b"")
-
-    def fill(self, number: int, result: object) -> None:
-        """It is known now; ``result`` may be a Refusal."""
-        place, identity = self._places.pop(number)
-        self._parts[place] = _outcome(identity, result)
+    def fill(self, result: object) -> None:
+        """What is waited for is known; ``result`` may be a Refusal."""
+        self.waits_for = None
+        if self._answered:
+            self._add(_outcome(self._identity, result))
+        self._go_on()
 
     def line(self) -> bytes | None:
         """All of it, with its newline; None if there is none (notifications only)."""
@@ -110,45 +95,44 @@ class Reply:
             return self._parts[0] if self._parts else None
         return b"[" + b",".join(part[:-1] for part in self._parts) + b"]\n"
 
+    def _go_on(self) -> None:
+        for request in self._requests:
+            self._identity = _identity(request)
+            result = self._ask(request)
+            # What is no request is no notification either.
+            is_none = isinstance(result, Refusal) and result.code == INVALID_REQUEST
+            self._answered = is_none or (isinstance(request, dict) and "id" in request)
+            if isinstance(result, Later):
+                self.waits_for = result.number
+                return
+            if self._answered:
+                self._add(_outcome(self._identity, result))
 
-def respond(line: bytes, answer: Answer) -> Reply:
-    """The reply to one line."""
-    reply = Reply(batch=False)
+    def _ask(self, request: Any) -> object:
+        try:
+            method, params = check(request)
+            if self._size >= REPLY_LIMIT:
+                too_long = "the replies to this batch are too long; send fewer requests at once"
+                return Refusal(BUSY, too_long)
+            return self._answer(method, params)
+        except Refusal as refusal:
+            return refusal
+
+    def _add(self, part: bytes) -> None:
+        self._parts.append(part)
+        self._size += len(part)
+
+
+def respond(line: bytes, answer: Answer) -> Reply | bytes:
+    """The reply to one line; bytes where nothing in it could be asked."""
     try:
         message = parse(line)
     except Refusal as refusal:
-        reply.add(failure(None, refusal))
-        return reply
-    if not isinstance(message, list):
-        _respond_to_one(message, answer, reply)
-    elif not message:
-        reply.add(failure(None, Refusal(INVALID_REQUEST, "an empty batch asks for nothing")))
-    else:
-        reply = Reply(batch=True)
-        for request in message:
-            _respond_to_one(request, answer if reply.size < REPLY_LIMIT else _too_much, reply)
-    return reply
-
-
-def _too_much(_method: str, _params: Params) -> NoReturn:
-    raise Refusal(BUSY, "the replies to this batch are too long; send fewer requests at once")
-
-
-def _respond_to_one(request: object, answer: Answer, reply: Reply) -> None:
-    identity = _identity(request)
-    try:
-        method, params = check(request)
-        result: object = answer(method, params)
-    except Refusal as refusal:
-        result = refusal
-    # What is no request is no notification either.
-    is_none = isinstance(result, Refusal) and result.code == INVALID_REQUEST
-    if not is_none and not (isinstance(request, dict) and "id" in request):
-        return
-    if isinstance(result, Later):
-        reply.expect(result, identity)
-    else:
-        reply.add(_outcome(identity, result))
+        return failure(None, refusal)
+    if isinstance(message, list) and not message:
+        return failure(None, Refusal(INVALID_REQUEST, "an empty batch asks for nothing"))
+    batch = isinstance(message, list)
+    return Reply(message if batch else [message], answer, batch=batch)
 
 
 def _outcome(identity: str | int | None, result: object) -> bytes:

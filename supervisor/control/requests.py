@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from supervisor import __version__
-from supervisor.control.protocol import METHOD_NOT_FOUND, REFUSED, Later, Params, Refusal
+from supervisor.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, Later, Params, Refusal
 from supervisor.decide.life import Life
 from supervisor.decide.stopping import Firmness
 
@@ -77,6 +77,8 @@ class Requests:
             return self._picture()["tasks"]
         if not self._life.everybody.remembers:
             raise Refusal(REFUSED, "there are no tasks: the configuration has no [tasks.NAME]")
+        if "all" in params and bool(params["names"]) is params["all"]:
+            raise Refusal(INVALID_PARAMS, f"{method}: give either 'names', which are not none, or 'all'")
         tasks, later = self._life.tasks, Later(next(self._numbers))
         match method:
             case "tasks.pause":

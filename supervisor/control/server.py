@@ -105,9 +105,9 @@ class Server:
     def reply(self, number: int, result: object) -> None:
         """An answer that was `Later` is known; ``result`` may be a Refusal.  Who asked may be gone."""
         client = self._clients.get(self._owed.pop(number, 0))
-        if client is None or client.reply is None or number not in client.reply.waits_for:
+        if client is None or client.reply is None or number != client.reply.waits_for:
             return
-        client.reply.fill(number, result)
+        client.reply.fill(result)
         self._take_reply(client, self._loop.now())
         self._set_interest(client)
 
@@ -205,15 +205,21 @@ class Server:
                 return True
             return self._answered(method, params, client.uid)
 
-        client.reply = protocol.respond(line, answer)
-        client.deadline = None  # until it is owed nothing
-        self._owed |= dict.fromkeys(client.reply.waits_for, client.key)
-        self._take_reply(client, now)
+        reply = protocol.respond(line, answer)
+        if isinstance(reply, bytes):
+            client.pending += reply
+            client.deadline = None if client.streaming else now + IDLE
+        else:
+            client.reply = reply
+            self._take_reply(client, now)
 
-    @staticmethod
-    def _take_reply(client: Caller, now: float) -> None:
+    def _take_reply(self, client: Caller, now: float) -> None:
         """What its last line is answered with, once all of it is known."""
-        if client.reply is None or not client.reply.complete:
+        if client.reply is None:
+            return
+        if client.reply.waits_for is not None:
+            self._owed[client.reply.waits_for] = client.key
+            client.deadline = None  # it is owed something
             return
         client.pending += client.reply.line() or b""
         client.reply = None

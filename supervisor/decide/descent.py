@@ -42,7 +42,8 @@ class Descent:
     ) -> None:
         """``unwritten`` tells whether what is to be remembered has not reached the disk yet."""
         self.stop = stop
-        self._unwritten, self._dismissed = unwritten, False  # the inner pools were, at the end
+        self._unwritten = unwritten
+        self._dismissed_at: float | None = None  # the inner pools were, when nobody else was left
         self.alone = False  # no child of any kind is left
         self._pools, self._moments, self._drain_delay = pools, moments, drain_delay
         self._remind_at: float | None = None
@@ -71,13 +72,20 @@ class Descent:
             case Phase.TERMINATE:
                 waiting = [self._latest(pool) for pool in self._untold()]
                 return min([self.stop.deadline, *waiting])
-            case Phase.KILL | Phase.HELPERS:
-                return self._inner_until() or self.stop.phase_began + GIVE_UP_SECONDS
+            case Phase.KILL:
+                return self._inner_until() or self._killed_at + GIVE_UP_SECONDS
+            case Phase.HELPERS:
+                return self.stop.phase_began + GIVE_UP_SECONDS
         return None
+
+    @property
+    def _killed_at(self) -> float:
+        """Since when all who are left are being killed; the inner pools later than others."""
+        return max(self.stop.phase_began, self._dismissed_at or 0.0)
 
     def _inner_until(self) -> float | None:
         """Until when the inner pools stay, though nobody else is left: their work is not done."""
-        if self.stop.phase is not Phase.KILL or not self.empty or self._dismissed:
+        if self.stop.phase is not Phase.KILL or not self.empty or self._dismissed_at is not None:
             return None
         soon = self.stop.phase_began + inner.STOP_SECONDS
         forced = self.stop.firmness is Firmness.FORCE
@@ -131,7 +139,7 @@ class Descent:
             if (until := self._inner_until()) is not None and now < until:
                 return
             if self.empty:
-                self._dismissed = True
+                self._dismissed_at = now if self._dismissed_at is None else self._dismissed_at
                 self._pools.dismiss(now, everyone=True)
             left = [w.name for pool in self._pools for w in pool.workers.values()]
             yield from self._give_up(left, now)
@@ -231,7 +239,7 @@ class Descent:
         yield self._enter(Phase.KILL, now)
 
     def _give_up(self, left: list[str], now: float) -> Iterator[Action]:
-        if left and now >= self.stop.phase_began + GIVE_UP_SECONDS:
+        if left and now >= self._killed_at + GIVE_UP_SECONDS:
             self.stop.stuck = True
             yield Note("stop.stuck", None, {"workers": left, "seconds": GIVE_UP_SECONDS})
 

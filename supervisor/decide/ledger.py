@@ -52,6 +52,10 @@ class Ledger:
             self._take(its_key)
         return Save(token, tuple(rows))
 
+    def retry(self, row: Row) -> None:
+        """One that was ordered and is not stored: unless there is a newer one of it by now."""
+        self._keep({key(row): row})
+
     def saved(self, token: int) -> None:
         """Fact: all of it is on the disk."""
         self._orders.discard(token)

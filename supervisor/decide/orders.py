@@ -4,7 +4,7 @@
 
     pause, resume   rows are handed over -> stored: the tasks change, "done"
                                          -> not stored: nothing has changed, "refused"
-    run by hand     it begins, its row is handed over -> "begun", whether or not it was stored
+    run by hand     it begins or waits, its row is handed over -> "begun" or "queued", stored or not
 
 So nothing is ever half done, and nothing that was answered can be lost.  While
 an order is open, no other row of its tasks may follow it to the store (`covers`).
@@ -18,10 +18,11 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
 from supervisor.decide.ledger import Ledger
+from supervisor.decide.run import QUEUED, Want, waiting_row
 from supervisor.decide.standing import Pause, Standing
 from supervisor.decide.task import Task
 from supervisor.decide.task_actions import Reply, Save
-from supervisor.stored import Row, TaskRow
+from supervisor.stored import RunRow, TaskRow
 
 ANSWER_SECONDS = 10.0  # what the store has not answered then is refused
 SILENCE = f"the state file was not written within {ANSWER_SECONDS:g} s"
@@ -71,7 +72,7 @@ class Open:
     pause: Pause | None = None
     rows: Mapping[str, TaskRow] | None = None  # by task, as they will be
     unchanged: tuple[str, ...] = ()
-    run: int = 0
+    begun: RunRow | None = None  # the row of a run by hand
 
 
 class Orders:
@@ -113,8 +114,9 @@ class Orders:
         if self._open is None or self._open.token != token:
             return
         done, self._open = self._open, None
+        if done.begun is not None:
+            self._answer_run(done.order, done.begun, None)
         if done.rows is None:
-            self._answer_run(done, None)
             return
         for name, row in done.rows.items():
             if task := self._tasks.get(name):
@@ -127,8 +129,9 @@ class Orders:
         if self._open is None or self._open.token != token:
             return
         undone, self._open = self._open, None
+        if undone.begun is not None:
+            self._answer_run(undone.order, undone.begun, why)
         if undone.rows is None:
-            self._answer_run(undone, why)
             return
         for name in undone.rows:
             self._done(name, None)
@@ -142,7 +145,10 @@ class Orders:
             self.unsaved(self._open.token, SILENCE)
         while self._queue and self._open is None:
             order = self._queue.popleft()
-            save = self._run(order, now) if isinstance(order, Running) else self._change(order, now, wall)
+            if isinstance(order, Running):
+                save = self._run(order, now, wall)
+            else:
+                save = self._change(order, now, wall)
             if save:
                 yield save
 
@@ -170,19 +176,17 @@ class Orders:
         self._open = Open(order, save.token, now + ANSWER_SECONDS, pause, rows, tuple(unchanged))
         return save
 
-    def _run(self, order: Running, now: float) -> Save | None:
+    def _run(self, order: Running, now: float, wall: float) -> Save | None:
         task = self._tasks.get(order.name)
         if task is None or (why := "the master is stopping" if self.stopping else _refusal(task)):
             self._refuse(order, self._unknown([order.name]) if task is None else why or "")
             return None
-        busy = task.run is not None
         number = self._begin(task, order.by or "hand")
-        if busy or task.last_run is None:
-            self._replies.append(Reply(order.request, {"run": number, "queued": True}))
-            return None
-        rows: list[Row] = [task.last_run]
-        save = self._ledger.order(rows)
-        self._open = Open(order, save.token, now + ANSWER_SECONDS, run=number)
+        row = task.last_run
+        if row is None or row["run"] != number:  # it waits for the one that goes on
+            row = waiting_row(task.name, Want(order.by or "hand"), number, wall)
+        save = self._ledger.order([row])
+        self._open = Open(order, save.token, now + ANSWER_SECONDS, begun=row)
         return save
 
     def _named(self, order: Pausing | Resuming) -> list[Task] | None:
@@ -211,14 +215,11 @@ class Orders:
         result = {"changed": changed, "unchanged": list(same), "until": pause.until if pause else None}
         self._replies.append(Reply(order.request, result))
 
-    def _answer_run(self, begun: Open, why: str | None) -> None:
-        result = {"run": begun.run, "queued": False}
-        self._replies.append(
-            Reply(begun.order.request, result if why is None else {**result, "unsaved": why})
-        )
-        task = self._tasks.get(begun.order.name) if isinstance(begun.order, Running) else None
-        if why is not None and task and task.last_run and task.last_run["run"] == begun.run:
-            self._ledger.write(task.last_run)
+    def _answer_run(self, order: Order, begun: RunRow, why: str | None) -> None:
+        result = {"run": begun["run"], "queued": begun["outcome"] == QUEUED}
+        self._replies.append(Reply(order.request, result if why is None else {**result, "unsaved": why}))
+        if why is not None:
+            self._ledger.retry(begun)
 
     def _refuse(self, order: Order, why: str) -> None:
         self._replies.append(Reply(order.request, error=why))

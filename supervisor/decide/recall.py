@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from supervisor.decide.actions import Note
-from supervisor.decide.run import INTERRUPTED, RETRY, RUNNING
+from supervisor.decide.run import INTERRUPTED, QUEUED, RETRY, never
 from supervisor.decide.schedule import Schedule, signature
 from supervisor.decide.standing import recalled
 from supervisor.decide.task import Task
@@ -27,28 +27,26 @@ def recall(settings: TaskSettings, schedule: Schedule, stored: Stored | None, wa
     row = stored.task
     same = row["schedule"] == signature(settings)
     since = (row["anchor"], row["last_due"]) if same else None
-    standing, cut = recalled(row).set_back(wall), interrupted(stored)
-    if cut and cut["by"] == RETRY:
+    standing, cut = recalled(row).set_back(wall), {run["run"]: run for run in cut_short([stored])}
+    if any(run["by"] == RETRY for run in cut.values()):
         standing = standing.postponed(wall)
-    last = cut or stored.last_run
+    last = stored.last_run and cut.get(stored.last_run["run"], stored.last_run)
     return Task(settings, schedule, wall, standing=standing, since=since, last_run=last)
 
 
-def interrupted(stored: Stored) -> RunRow | None:
-    """The run that went on when the master died, if one did: nobody saw its end."""
-    row = stored.last_run
-    return {**row, "outcome": INTERRUPTED, "reason": GONE} if row and row["outcome"] == RUNNING else None
-
-
 def cut_short(stored: Iterable[Stored]) -> list[RunRow]:
-    """All such runs."""
-    return [row for one in stored if (row := interrupted(one)) is not None]
+    """The runs that went on when the master died, whose end nobody saw; and those that waited."""
+    return [_cut(row) for one in stored for row in one.unfinished]
+
+
+def _cut(row: RunRow) -> RunRow:
+    return never(row, GONE) if row["outcome"] == QUEUED else {**row, "outcome": INTERRUPTED, "reason": GONE}
 
 
 def lost(row: RunRow) -> Note:
     """What people are told of it."""
-    fields = {"task": row["task"], "run": row["run"], "by": row["by"], "reason": GONE}
-    return Note("task.interrupted", None, fields)
+    fields = {"task": row["task"], "run": row["run"], "by": row["by"], "due": row["due"], "reason": GONE}
+    return Note("task.interrupted" if row["outcome"] == INTERRUPTED else "task.skipped", None, fields)
 
 
 def removed(row: TaskRow, wall: float) -> TaskRow:

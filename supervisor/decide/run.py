@@ -13,6 +13,10 @@ from supervisor.settings import TaskSettings
 from supervisor.stored import RunRow
 
 RUNNING, OK, FAILED, TIMED_OUT, INTERRUPTED = "running", "ok", "failed", "timed out", "interrupted"
+QUEUED, SKIPPED = (
+    "queued",
+    "skipped",
+)  # of a run by hand that waits for the one before it, and of one that never began
 SCHEDULE, MISSED, RETRY = "schedule", "missed", "retry"
 
 
@@ -45,17 +49,8 @@ class Run:
     def row(self) -> RunRow:
         """What is written when it begins."""
         return {
-            "run": self.number,
-            "task": self.settings.name,
-            "by": self.want.by,
-            "due": self.want.due,
-            "started_at": self.started_at,
-            "seconds": None,
+            **waiting_row(self.settings.name, self.want, self.number, self.started_at),
             "outcome": RUNNING,
-            "code": None,
-            "signal": None,
-            "reason": None,
-            "lines": [],
         }
 
 
@@ -101,3 +96,25 @@ class Ended:
             "reason": None if self.outcome == OK else self.reason(run),
             "lines": list(self.lines),
         }
+
+
+def waiting_row(task: str, want: Want, number: int, wall: float) -> RunRow:
+    """What is written of a run that is to be, and was promised to somebody."""
+    return {
+        "run": number,
+        "task": task,
+        "by": want.by,
+        "due": want.due,
+        "started_at": wall,
+        "seconds": None,
+        "outcome": QUEUED,
+        "code": None,
+        "signal": None,
+        "reason": None,
+        "lines": [],
+    }
+
+
+def never(row: RunRow, reason: str) -> RunRow:
+    """The same, and it is not to be any more."""
+    return {**row, "outcome": SKIPPED, "reason": reason}

@@ -19,7 +19,8 @@ from supervisor.settings import TaskSettings
 
 Calendar = Callable[[TaskSettings, float], "float | None"]
 
-GRACE = 60.0  # what is later than this was missed
+GRACE = 60.0  # what is later than this was missed, or later than half the time to the next one,
+LEAST_GRACE = 1.0  # but a busy machine has a second
 SHORTEST = 0.001  # between two due times
 MOST_GAPS = 2.0  # a due time further away than so many gaps of its schedule is too far
 
@@ -70,12 +71,26 @@ class Schedule:
         return self._random() * min(self._settings.jitter, gap)
 
     def still_counts(self, anchor: float, due: float, wall: float) -> float | None:
-        """Of the due times from ``due`` to now, the first that is not too late to be run."""
-        latest = wall - GRACE - self._settings.jitter
-        if due >= latest:
-            return due
-        fresh = self.after(anchor, latest)
-        return fresh if fresh is not None and fresh <= wall else None
+        """Of the due times from ``due`` to now, the newest, if it is not too late to be run."""
+        newest = self._newest(anchor, due, wall)
+        following = self.after(anchor, newest)
+        gap = math.inf if following is None else following - newest
+        grace = min(GRACE, max(LEAST_GRACE, gap / 2)) + min(self._settings.jitter, gap)
+        return newest if newest >= wall - grace else None
+
+    def _newest(self, anchor: float, due: float, wall: float) -> float:
+        """The last due time up to now, of those from ``due`` on; of a long past, only what may count."""
+        newest = due
+        if due < wall - GRACE - self._settings.jitter:
+            recent = self.after(anchor, wall - GRACE - self._settings.jitter)
+            newest = due if recent is None or recent > wall else recent
+        every = self._settings.every
+        if every is not None:
+            steps = math.floor((wall - newest) / max(float(every), SHORTEST))
+            return newest + max(0, steps) * max(float(every), SHORTEST)
+        while (following := self.after(anchor, newest)) is not None and following <= wall:
+            newest = following
+        return newest
 
     def dealt_with(self, anchor: float, due: float, wall: float) -> float:
         """How far due times have been dealt with once those from ``due`` to now are."""

@@ -133,10 +133,12 @@ class Task:
             return
         first, fresh = self.due, self._schedule.still_counts(self.anchor, self.due, wall)
         self._deal_with(first, wall)
-        if fresh is not None:
-            self._want(Want(SCHEDULE, fresh))
-        else:
+        if fresh is None:
             self._missed(first, "too late")
+            return
+        if fresh != first and self.settings.missed == "skip":
+            self._missed(first, "too late")
+        self._want(Want(SCHEDULE, fresh))
 
     def _missed(self, due: float, why: str) -> None:
         if self.settings.missed == "once":
@@ -241,8 +243,8 @@ class Task:
             self.waiting = None
 
     def _tell_error(self) -> None:
-        failures = self.standing.failures
-        self._note("task.errored", {"by": None, "reason": self.standing.error, "failures": failures})
+        fields = {"by": None, "reason": self.standing.error, "failures": self.standing.failures}
+        self._note("task.errored", {**fields, "next_run": self.moment()})
 
     def _note(self, event: str, fields: Mapping[str, Any]) -> None:
         self.news.append(Note(event, None, {"task": self.name, **fields}))

@@ -27,9 +27,10 @@ from supervisor.decide.run import FAILED, INTERRUPTED, OK
 from supervisor.decide.task_actions import StartRun, StopRun
 from supervisor.decide.tasks import Tasks
 from supervisor.decide.worker import Worker
-from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End
+from supervisor.exits import WORKER_DONE, End
 from supervisor.settings import PoolSettings, Seconds, TaskSettings
 
+NEVER = "the master is stopping, and it had not begun"
 LAST_WORDS = 0.5  # seconds for a dead run's last lines to be told
 
 
@@ -148,10 +149,10 @@ class TaskRuns:
     def _give_up_unborn(self) -> None:
         """A stop has begun: who is not there yet never will be."""
         for start in self._queue:
-            self._tasks.ended(start.task, start.run, INTERRUPTED)
+            self._tasks.ended(start.task, start.run, INTERRUPTED, reason=NEVER)
         self._queue.clear()
         for going in [g for g in self._going.values() if g.worker is None and not g.pool.workers]:
-            self._conclude(going, INTERRUPTED, End(error=going.why))
+            self._conclude(going, INTERRUPTED, End(error=going.why), why=NEVER)
 
     def _over(self, going: Going, lines: tuple[str, ...]) -> None:
         assert going.worker is not None
@@ -160,7 +161,7 @@ class TaskRuns:
         del self._by_worker[worker.id]
         self._awaited.drop(worker.pool)
         cut = self._tasks.stopping and (worker.killed is not None or end.error is not None)
-        interrupted = not going.late and (cut or was_told(worker, end))
+        interrupted = not going.late and (cut or was_told(worker))
         outcome = INTERRUPTED if interrupted else OK if end.code == WORKER_DONE else FAILED
         why = reason(worker, end, asked=worker.asked_at is not None)
         if interrupted:
@@ -212,7 +213,10 @@ def as_pool(task: TaskSettings, stop_timeout: Seconds) -> PoolSettings:
     )
 
 
-def was_told(worker: Worker, end: End) -> bool:
-    """Whether it left because the master, or a person, wanted it to, and so was not done by itself."""
-    by_a_person = worker.acknowledged_at is not None or end.code == WORKER_REPLACE
-    return worker.asked_at is not None or (worker.settings.command is None and by_a_person)
+def was_told(worker: Worker) -> bool:
+    """Whether it left because the master, or a person, wanted it to, and so was not done by itself.
+
+    A target acknowledges nothing else; what a program means by STOPPING=1 is its own affair.
+    """
+    by_a_person = worker.settings.command is None and worker.acknowledged_at is not None
+    return worker.asked_at is not None or by_a_person

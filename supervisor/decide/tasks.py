@@ -24,7 +24,7 @@ from supervisor.decide.orders import Orders, Pausing, Resuming, Running
 from supervisor.decide.picture import picture
 from supervisor.decide.questions import Questions
 from supervisor.decide.recall import REMOVED, cut_short, lost, recall, removed
-from supervisor.decide.run import Ended, Want
+from supervisor.decide.run import Ended, Want, never, waiting_row
 from supervisor.decide.runs import Runs
 from supervisor.decide.schedule import Calendar, Schedule
 from supervisor.decide.task import Task
@@ -177,6 +177,7 @@ class Tasks:
         self._learn(stored)
         for name in [name for name in self.tasks if name not in settings]:
             self._moments.set(name, None)
+            self._never(self.tasks[name], "the task was removed")
             self._forget(name, self.tasks.pop(name).row())
         for name, its in settings.items():
             if name in self.tasks:
@@ -196,6 +197,7 @@ class Tasks:
         self.stopping = self._orders.stopping = True
         for task in self.tasks.values():
             task.drop_waiting("the master is stopping")
+            self._never(task, "the master is stopping")
             self._settle(task)
 
     # -- the plan --------------------------------------------------------------
@@ -240,6 +242,16 @@ class Tasks:
         task.run_by_hand(Want(by, hand=True, run=number))
         self._settle(task)
         return number
+
+    def _never(self, task: Task, why: str) -> None:
+        """A run that waits was promised to somebody, and will not be."""
+        want = task.waiting
+        if want is not None and want.run is not None:
+            task.waiting = None
+            row = waiting_row(task.name, want, want.run, self._moments.wall)
+            self._ledger.write(never(row, why))
+            fields = {"task": task.name, "run": want.run, "by": want.by, "due": None, "reason": why}
+            self._news.append(Note("task.skipped", None, fields))
 
     def _let_go(self, name: str, row: TaskRow | None) -> None:
         """An order is done with a task; ``row`` is what is stored of it, where that is known."""

@@ -93,8 +93,8 @@ class Ears:
                 case Said(number, lines):
                     if run := self._life.runs.run_of(number):
                         self._voice.tell("task.output", task=run[0], run=run[1], lines=lines)
-                case Lost(_, dropped, cut):
-                    self._voice.tell("output.lost", reason=str(told), dropped=dropped, cut=cut)
+                case Lost(stream, dropped, cut):
+                    self._voice.tell("output.lost", reason=str(told), stream=stream, dropped=dropped, cut=cut)
 
     def _note_memory(self) -> None:
         for pid, used in self._births.meter.answers().items():

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 from supervisor.errors import StartError
-from supervisor.store import place, schema, words
+from supervisor.store import place, schema, sound, words
 from supervisor.store.connection import connected, transaction
 from supervisor.stored import Row, RunRow, Stored, TaskRow
 
@@ -26,6 +26,7 @@ _LAST_RUNS = (
     "SELECT runs.* FROM tasks JOIN runs"
     " ON runs.run = (SELECT max(run) FROM runs AS own WHERE own.task = tasks.task)"
 )
+_UNFINISHED = "SELECT * FROM runs WHERE outcome IN ('running', 'queued') ORDER BY run"
 _HISTORY = "SELECT * FROM runs WHERE task = ? ORDER BY run DESC LIMIT ?"
 _PRUNE = (
     "DELETE FROM runs WHERE task = :task AND run <="
@@ -58,17 +59,22 @@ class Store:
     def tasks(self) -> list[TaskRow]:
         """The row of each task, removed ones too."""
         with self._ready() as connection:
-            return list(_rows(connection.execute("SELECT * FROM tasks ORDER BY task")))
+            return list(_rows(self.path, connection.execute("SELECT * FROM tasks ORDER BY task")))
 
     def last_runs(self) -> list[RunRow]:
         """The row of the last run of each task that had one."""
         with self._ready() as connection:
-            return list(_rows(connection.execute(_LAST_RUNS)))
+            return list(_rows(self.path, connection.execute(_LAST_RUNS)))
+
+    def unfinished(self) -> list[RunRow]:
+        """The rows of runs whose end was not written."""
+        with self._ready() as connection:
+            return list(_rows(self.path, connection.execute(_UNFINISHED)))
 
     def history(self, task: str, limit: int) -> list[RunRow]:
         """Its last runs, the newest first."""
         with self._ready() as connection:
-            return list(_rows(connection.execute(_HISTORY, (task, limit))))
+            return list(_rows(self.path, connection.execute(_HISTORY, (task, limit))))
 
     def next_run(self) -> int:
         """A number that no run has, nor had before it was pruned."""
@@ -150,7 +156,13 @@ def load(path: str) -> dict[str, Stored]:
 
 def _stored(store: Store) -> dict[str, Stored]:
     runs, next_run = {run["task"]: run for run in store.last_runs()}, store.next_run()
-    return {row["task"]: Stored(row, runs.get(row["task"]), next_run) for row in store.tasks()}
+    unfinished: dict[str, list[RunRow]] = {}
+    for run in store.unfinished():
+        unfinished.setdefault(run["task"], []).append(run)
+    return {
+        row["task"]: Stored(row, runs.get(row["task"]), next_run, tuple(unfinished.get(row["task"], ())))
+        for row in store.tasks()
+    }
 
 
 # -- rows ----------------------------------------------------------------------
@@ -181,9 +193,12 @@ def _value(value: Any) -> Any:
     return value
 
 
-def _rows(found: Iterable[sqlite3.Row]) -> Iterator[Any]:
+def _rows(path: str, found: Iterable[sqlite3.Row]) -> Iterator[Any]:
     for row in found:
         values = dict(row)
+        if wrong := sound.problem(values):
+            todo = "put back a copy, or move it away to start anew"
+            raise StartError(f"state file {path}: it is damaged: {wrong}; {todo}")
         if "lines" in values:
-            values["lines"] = json.loads(values["lines"] or "[]")
+            values["lines"] = sound.lines(values["lines"])
         yield values

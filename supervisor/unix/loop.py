@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from supervisor.unix.signals import handle
 
+LONGEST = 20 * 86_400.0  # seconds of one wait: epoll_wait(2) counts milliseconds in an int, 24.8 days
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
 
@@ -84,7 +85,7 @@ class Loop:
 
         Signals come first; then what epoll reports, in its order.
         """
-        timeout = -1.0 if deadline is None else max(0.0, deadline - self.now())
+        timeout = -1.0 if deadline is None else min(LONGEST, max(0.0, deadline - self.now()))
         # maxevents bounds the turn: what is left is reported by the next one.
         # A signal after the deadline (CONT to a stopped process) makes Python return without having
         # looked (PEP 475), so look again: what has come must be heard before a deadline is judged.

@@ -86,10 +86,16 @@ class World:
 
     def _born(self) -> Tasks:
         last: dict[str, Any] = {}
+        unfinished: dict[str, list[Any]] = {}
         for row in self.runs.values():
             last[row["task"]] = row
+            if row["outcome"] in ("running", "queued"):
+                unfinished.setdefault(row["task"], []).append(row)
         following = max(self.runs, default=0) + 1
-        stored = {name: Stored(row, last.get(name), following) for name, row in self.rows.items()}
+        stored = {
+            name: Stored(row, last.get(name), following, tuple(unfinished.get(name, ())))
+            for name, row in self.rows.items()
+        }
         keys = {one.name: one for one in self.settings}
         return Tasks(keys, stored, self.calendar, self.random, now=self.now, wall=self.wall)
 
