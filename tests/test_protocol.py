@@ -199,3 +199,33 @@ def test_a_refusal_becomes_an_error_with_its_code_and_message() -> None:
         "code": -32000,
         "message": "no pool 'x'; there are: a, b",
     }
+
+
+# -- answers that are known later ----------------------------------------------
+
+
+def test_a_batch_goes_on_when_what_it_waits_for_is_known() -> None:
+    """So a request sees what the one before it has done; and the replies are in its order."""
+    asked: list[str] = []
+
+    def answer(method: str, _params: protocol.Params) -> object:
+        asked.append(method)
+        return protocol.Later(7) if method == "tasks.run" else method
+
+    requests = [
+        {"jsonrpc": "2.0", "id": 1, "method": "ping"},
+        {"jsonrpc": "2.0", "id": 2, "method": "tasks.run", "params": ["a"]},
+        {"jsonrpc": "2.0", "method": "tasks.run", "params": ["a"]},
+        {"jsonrpc": "2.0", "id": 3, "method": "version"},
+    ]
+    reply = protocol.respond(json.dumps(requests).encode(), answer)
+    assert isinstance(reply, protocol.Reply)
+    assert (reply.waits_for, asked) == (7, ["ping", "tasks.run"])
+    reply.fill(Refusal(protocol.REFUSED, "not now"))
+    assert (reply.waits_for, asked) == (7, ["ping", "tasks.run", "tasks.run"])
+    reply.fill({"run": 1})  # of a notification
+    assert reply.waits_for is None
+    found = json.loads(reply.line() or b"")
+    assert [one["id"] for one in found] == [1, 2, 3]
+    assert [one.get("result") for one in found] == ["ping", None, "version"]
+    assert found[1]["error"] == {"code": protocol.REFUSED, "message": "not now"}

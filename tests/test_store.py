@@ -501,3 +501,38 @@ def test_every_commit_is_on_the_disk_before_it_returns(path: str) -> None:
     assert len(told) == 5
     for n in told:
         assert calls[n - 1].startswith(("fsync", "fdatasync")), calls[n - 4 : n + 1]
+
+
+# -- values that nobody of ours wrote ------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("UPDATE tasks SET anchor = NULL", "task 'a' has a 'anchor' that cannot be: None"),
+        ("UPDATE tasks SET paused_until = 'soon'", "task 'a' has a 'paused_until' that cannot be: 'soon'"),
+        ("UPDATE tasks SET paused_until = 9e999", "task 'a' has a 'paused_until' that cannot be: inf"),
+        ("UPDATE tasks SET anchor = 9e18", "task 'a' has a 'anchor' that cannot be: 9e+18"),
+        ("UPDATE tasks SET state = 'lost'", "task 'a' has a 'state' that cannot be: 'lost'"),
+        ("UPDATE tasks SET failures = -1", "task 'a' has a 'failures' that cannot be: -1"),
+        ("UPDATE runs SET started_at = 'then'", "run 1 has a 'started_at' that cannot be: 'then'"),
+        ("UPDATE runs SET outcome = NULL", "run 1 has a 'outcome' that cannot be: None"),
+    ],
+)
+def test_a_value_that_cannot_be_is_damage_and_named(kept: Store, path: str, change: str, said: str) -> None:
+    """SQLite itself finds nothing wrong with it; believed, it would break the master later."""
+    kept.apply([task("a"), run(1, "a")], NOW)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute(change)
+    assert refused(path) == (
+        f"state file {path}: it is damaged: {said}; put back a copy, or move it away to start anew"
+    )
+
+
+def test_lines_that_cannot_be_read_are_no_lines(kept: Store, path: str) -> None:
+    """What a run printed is worth less than that the rest can be read."""
+    kept.apply([task("a"), run(1, "a")], NOW)
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE runs SET lines = '{'")
+    assert kept.history("a", 10)[0]["lines"] == []
+    assert store.load(path)["a"].last_run is not None

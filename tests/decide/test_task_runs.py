@@ -246,3 +246,12 @@ def test_a_program_that_the_stop_signal_ends_is_said_to_have_been_asked() -> Non
     k.ends(worker.id, End(signal=15))
     k.until(lambda: k.finished)
     assert ends(k) == [("task.interrupted", "the master is stopping (SIGTERM, as asked)")]
+
+
+def test_a_slow_disk_is_no_process_that_survives_sigkill() -> None:
+    """The stop waits for it longer than it would for those; then it ends as it should."""
+    k = with_tasks(task(every=60), body=GOOD, stop_timeout=20.0, store=None)
+    k.wait(61.0)
+    k.life.ask(Firmness.STOP, "SIGTERM", k.now)
+    k.until(lambda: k.finished)
+    assert (k.status, k.notes("stop.stuck")) == (0, [])

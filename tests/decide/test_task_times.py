@@ -236,3 +236,28 @@ def test_a_calendar_that_knows_no_day_stops_only_its_own_task() -> None:
     w = world(task("a", schedule="x"), task("b", schedule="x"), calendar=calendar)
     w.wait(MINUTE)
     assert (len(w.starts("a")), len(w.starts("b"))) == (1, 0)
+
+
+@pytest.mark.parametrize(("down", "runs"), [(34.0, ["schedule"]), (36.0, [])])
+def test_what_is_due_again_soon_counts_only_for_half_of_that_time(down: float, runs: list[str]) -> None:
+    """Every 10 s: 4 s late is late, 6 s are missed; the next one is as near."""
+    w = world(task(every=10.0))
+    w.wait(10.0)
+    w.restart(down=down)
+    assert [by for _, by in w.starts()[1:]] == runs
+    assert [note["due"] - BEGAN for note in w.notes("task.missed")] == [20.0]
+
+
+def test_of_those_that_passed_the_newest_runs() -> None:
+    """Also by cron."""
+    w = world(task(schedule="10"))
+    w.wait(10.0)
+    w.restart(down=34.0)
+    assert [round(row["due"] - BEGAN) for row in w.runs.values()] == [10, 40]
+
+
+def test_a_busy_machine_may_be_late_by_a_second_though_the_next_run_is_near() -> None:
+    w = world(task(every=1.5))
+    w.wait(1.5)
+    w.restart(down=2.4)  # the last was due 0.9 s ago, more than half the time to the next one
+    assert [by for _, by in w.starts()] == ["schedule", "schedule"]

@@ -318,3 +318,40 @@ def test_status_has_tasks_in_its_tree_and_its_object(program: Start) -> None:
     assert "2 tasks: 2 running" in tree
     assert f"a: runs now (run {run})" in tree
     one.stop()
+
+
+def test_what_is_due_in_months_does_not_trouble_the_master(program: Start) -> None:
+    """A wait longer than the kernel can count in milliseconds; also where nothing else is waited for."""
+    config = task("far", every="60d") + '[tasks.yearly]\ntarget = "app:hello"\nschedule = "0 0 29 2 *"\n'
+    one = program(APP, config).ready()
+    one.wait_for("inner.ready", worker="@store.0")
+    assert one.client().call("tasks.pause", all=True, **{"for": 86400 * 300})["changed"] == ["far", "yearly"]
+    assert ended(one, one.client().call("tasks.run", name="far")["run"])["outcome"] == "ok"
+    one.stop()
+
+
+def test_a_target_that_leaves_with_4_by_itself_has_failed(program: Start) -> None:
+    """Nobody told it to: for a task it is a status like any other."""
+    app = APP + "\n\ndef four(worker):\n    sys.exit(4)\n"
+    one = program(app, POOL + task("a", "four", every="100ms")).ready()
+    assert one.wait_for("task.failed", task="a")["code"] == 4
+    one.wait_for("task.errored", task="a")
+    one.stop()
+
+
+def test_lines_that_are_left_out_are_told_to_who_waits_for_the_run(program: Start) -> None:
+    """Its status is right all the same."""
+    app = (
+        APP
+        + """
+def floods(worker):
+    for _ in range(20):
+        sys.stdout.write(("x" * 1000 + chr(10)) * 1000)
+    sys.exit(5)
+"""
+    )
+    one = program(app, POOL + task("floods", "floods")).ready()
+    done = one.cli("tasks", "run", "floods", timeout=60)
+    assert done.returncode == 5
+    assert "lines dropped" in done.stderr or "lines are left out" in done.stderr
+    one.stop()

@@ -7,13 +7,16 @@ import os
 import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command import run
-from program import Program, wait_gone
-from tasked import APP, POOL, begin, runs_of, state_of, task
+from program import PATIENCE, Program, wait_gone
+from reloading import swap
+from tasked import APP, POOL, begin, pid_of, runs_of, state_of, task
 
 Start = Callable[..., Program]
 STATE = "run/state/config.sqlite"
@@ -252,4 +255,65 @@ def test_requests_behind_one_that_waits_for_the_disk_are_answered_in_order(progr
     assert (first["id"], first["result"]["changed"]) == (1, ["a"])
     assert (second["id"], second["result"]) == (2, "pong")
     assert [(reply["id"], reply["result"] == "pong") for reply in batch] == [(3, False), (4, True)]
+    one.stop()
+
+
+# -- runs that wait for the one before them ------------------------------------
+
+
+QUEUES = POOL + task("a", "patient", 'overlap = "queue"')
+
+
+def queued(one: Program) -> tuple[int, int]:
+    """A run that goes on, and one that waits for it."""
+    first = begin(one, "a")
+    found = one.client().call("tasks.run", name="a")
+    assert found["queued"] is True
+    return first, int(found["run"])
+
+
+def test_a_queued_run_that_a_kill_cut_off_is_in_the_history_and_its_number_is_not_used_again(
+    program: Start,
+) -> None:
+    """It was promised to somebody: both it and the run that went on are told."""
+    one = program(APP, QUEUES).ready()
+    first, second = queued(one)
+    killed(one)
+    two = again(program, one, QUEUES)
+    assert two.wait_for("task.interrupted", run=first)["reason"] == "the master was gone"
+    assert two.wait_for("task.skipped", run=second)["reason"] == "the master was gone"
+    found = {row["run"]: row["outcome"] for row in runs_of(two, "a")}
+    assert found == {first: "interrupted", second: "skipped"}
+    assert begin(two, "a") == second + 1
+    two.stop()
+
+
+def test_a_queued_run_ends_with_the_stop_and_says_so(program: Start) -> None:
+    one = program(APP, QUEUES).ready()
+    _, second = queued(one)
+    one.signal(signal.SIGUSR2)
+    one.wait(4)
+    assert one.wait_for("task.skipped", run=second)["reason"] == "the master is stopping"
+    two = again(program, one, QUEUES)
+    assert runs_of(two, "a")[0]["outcome"] == "skipped"
+    two.stop()
+
+
+def test_who_waits_for_a_queued_run_of_a_task_that_is_removed_is_told(program: Start) -> None:
+    """It does not wait for ever."""
+    one = program(APP, QUEUES + task("b")).ready()
+    first = begin(one, "a")
+    waits = subprocess.Popen(
+        [sys.executable, "-m", "supervisor", "tasks", "run", "a", "-c", str(one.config)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    one.wait_until(lambda: state_of(one, "a")["waiting"])
+    swap(one.config, task("a", "patient", 'overlap = "queue"'), "")
+    one.signal(signal.SIGHUP)
+    _, said = waits.communicate(timeout=PATIENCE)
+    assert (waits.returncode, "did not begin: the task was removed" in said) == (1, True)
+    one.wait_for("reload.done")
+    os.kill(pid_of(one, first), signal.SIGTERM)
+    one.wait_for("task.interrupted", run=first)
     one.stop()
