@@ -22,7 +22,7 @@ from typing import NoReturn
 from supervisor.errors import ConfigError, StartError, SupervisorError
 from supervisor.exits import Exit
 from supervisor.settings import Settings
-from supervisor.unix.files import open_standard
+from supervisor.unix.files import STDERR, open_standard
 from supervisor.unix.loop import Loop
 from supervisor.unix.signals import block_signals, set_mask
 
@@ -115,12 +115,14 @@ def run(settings: Settings) -> int:
     from supervisor.master import Master
     from supervisor.unix.doors import open_doors
     from supervisor.unix.prctl import become_subreaper
+    from supervisor.unix.signal_stack import tell_of_crashes
 
     environ = _settle(settings)
     doors = open_doors(settings, environ, _complain)
     try:
         nofile = _raise_nofile()
         loop = Loop()
+        tell_of_crashes(STDERR)
         master = Master(settings, doors, loop, environ, nofile)
         if not become_subreaper():
             master.tell(
