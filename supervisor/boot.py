@@ -112,6 +112,7 @@ def main(fd: int) -> NoReturn:
 
 def run(settings: Settings) -> int:
     """Set up, live, clean up; return the exit status."""
+    from supervisor.child.rehearsal import rehearse
     from supervisor.master import Master
     from supervisor.unix.doors import open_doors
     from supervisor.unix.prctl import become_subreaper
@@ -123,6 +124,7 @@ def run(settings: Settings) -> int:
         nofile = _raise_nofile()
         loop = Loop()
         tell_of_crashes(STDERR)
+        rehearse(settings.master)
         master = Master(settings, doors, loop, environ, nofile)
         if not become_subreaper():
             master.tell(

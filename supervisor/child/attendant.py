@@ -100,9 +100,12 @@ class Attendant:
         with contextlib.suppress(OSError, ValueError):  # a program that closed all descriptors
             os.write(self.wake_fd, bytes([number | BY_HAND]))
 
-    def attend(self, worker: Worker, link: MasterLink) -> None:
-        """Start the thread."""
+    def know(self, worker: Worker, link: MasterLink) -> None:
+        """For whom it hears, and to whom it tells."""
         self._worker, self._link = worker, link
+
+    def attend(self) -> None:
+        """Start the thread."""
         disown(self._pass_on, HEARD)
         # Tells the master's death, also to a program that took our TERM handler away.
         self._master_fd = open_pidfd(self._master)
@@ -129,6 +132,11 @@ class Attendant:
         self._guard = guard
         self._link.poke()
 
+    def close(self) -> None:
+        """Hear nothing more; for one whose thread was not started."""
+        os.close(self._woken)
+        os.close(self.wake_fd)
+
     @property
     def orphaned(self) -> bool:
         """The master is gone."""
@@ -149,7 +157,7 @@ class Attendant:
                 poll.unregister(master)
                 self._stop("stop")
             for byte in self._heard():
-                self._answer(self._meant(byte))
+                self.answer(self._meant(byte))
             self._on_time(time.monotonic())
 
     def _timeout(self) -> float | None:
@@ -178,7 +186,8 @@ class Attendant:
             self._answered.add(number)
         return number
 
-    def _answer(self, number: int | None) -> None:
+    def answer(self, number: int | None) -> None:
+        """Do what a signal means."""
         match number:
             case 0:
                 self._tell_soon()

@@ -12,7 +12,7 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from importlib.machinery import ExtensionFileLoader
 
@@ -76,16 +76,17 @@ def settle(birth: Birth, tell: Tell) -> Birth | None:
     return birth
 
 
-def leave_master(birth: Birth) -> Birth:
+def leave_master(birth: Birth, close: Callable[[Iterable[int]], None] = close_inherited) -> Birth:
     """Close what is the master's, and have the sockets at 3, 4, ...
 
     Programs inherit them by that; what a target runs by itself does not.
     """
     others = [fd for fd in (birth.notify_fd, birth.told, birth.stdout, birth.stderr) if fd is not None]
-    listeners = [fd for _, fd in birth.listeners]
-    close_inherited({*others, *listeners})
-    if not listeners:
+    if not birth.listeners:
+        close(others)
         return birth
+    listeners = [fd for _, fd in birth.listeners]
+    close((*others, *listeners))
     now = line_up(listeners, others, inheritable=birth.pool.command is not None)
     return replace(
         birth,
@@ -107,6 +108,8 @@ def take_stdio(birth: Birth, tell: Tell) -> None:
             os.dup2(fd, number)
         elif setting == "null":
             silence(number)
+    if birth.stdout is None and birth.stderr is None:
+        return
     for fd in {fd for _, fd, _ in given if fd is not None}:
         os.close(fd)
     if birth.stdout is not None:
@@ -124,6 +127,11 @@ def be_somebody(birth: Birth) -> None:
     os.setsid()  # own session and group: no terminal signal, and the group can be ended whole
     # setresuid(2) clears it: hence after `stand`.  execve(2) keeps it, but for set-user-ID programs.
     set_parent_death_signal(DEATH_SIGNAL, birth.parent)
+    show_name(birth)
+
+
+def show_name(birth: Birth) -> None:
+    """In the environment and in ``ps``."""
     for name, value in environment(birth).items():
         os.environ[name] = value
     birth.title.set(f"{birth.master.name}: {birth.worker}", birth.worker)

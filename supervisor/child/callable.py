@@ -71,17 +71,33 @@ def be_worker(birth: Birth, sender: Any, tell: Tell, found: Callable[[], Applica
     application = found()
     if application is None:
         return WORKER_FAILED
+    status = work(life, application.target) if begun(life, application) else WORKER_FAILED
+    return _take_leave(life, status)
+
+
+def begun(life: Life, application: Application) -> bool:
+    """From now on a stop waits for the application; false where an ``on_worker_start`` failed."""
     life.hooks = application.hooks
     life.attendant.wants = frozenset(moment for moment in WORKER_MOMENTS if life.hooks.at(moment))
     if life.attendant.wants:
         import threading  # noqa: F401  # here first: it takes the thread that imports it for the main one
     life.attendant.begin()
-    status = _work(life, application.target) if _started(life) else WORKER_FAILED
-    return _take_leave(life, status)
+    return _started(life)
 
 
 def _hear(birth: Birth, sender: Any, tell: Tell) -> Life:
     """From here on no signal is lost: a stop that came earlier is pending until now."""
+    life = parts(birth, sender, tell)
+    life.attendant.listen()
+    ignore_what_python_ignores()
+    write_stacks()
+    life.attendant.attend()
+    set_mask(())
+    return life
+
+
+def parts(birth: Birth, sender: Any, tell: Tell) -> Life:
+    """All that a worker's life needs; nothing of it acts yet."""
     attendant = Attendant(
         birth.parent, birth.pool.stop_timeout, lambda moment: _run_apart(life, life.hooks.at(moment))
     )
@@ -94,12 +110,8 @@ def _hear(birth: Birth, sender: Any, tell: Tell) -> Life:
         watchdog=birth.pool.watchdog,
         sockets={name: socket.socket(fileno=fd) for name, fd in birth.listeners},
     )
-    life = Life(birth, worker, attendant, link, tell, Hooks())
-    attendant.listen()
-    ignore_what_python_ignores()
-    write_stacks()
-    attendant.attend(worker, link)
-    set_mask(())
+    attendant.know(worker, link)
+    life = Life(birth, worker, attendant, link, tell, Hooks())  # named: what is to run hooks has to find it
     return life
 
 
@@ -211,7 +223,7 @@ def _end_helpers() -> None:
 # -- the target ----------------------------------------------------------------
 
 
-def _work(life: Life, target: Callable[..., object]) -> int:
+def work(life: Life, target: Callable[..., object]) -> int:
     """Call the target, unless a stop came first; the status that its end means."""
     worker = life.worker
     if life.birth.pool.ready == "auto":
