@@ -156,9 +156,13 @@ class Attendant:
             if master in [fd for fd, _ in poll.poll(self._timeout())]:
                 poll.unregister(master)
                 self._stop("stop")
-            for byte in self._heard():
-                self.answer(self._meant(byte))
-            self._on_time(time.monotonic())
+            self.hear()
+
+    def hear(self) -> None:
+        """Answer what has come, and do what is due."""
+        for byte in self._heard():
+            self._answer(self._meant(byte))
+        self._on_time(time.monotonic())
 
     def _timeout(self) -> float | None:
         """Milliseconds until something is due; None to sleep until a byte comes."""
@@ -186,8 +190,7 @@ class Attendant:
             self._answered.add(number)
         return number
 
-    def answer(self, number: int | None) -> None:
-        """Do what a signal means."""
+    def _answer(self, number: int | None) -> None:
         match number:
             case 0:
                 self._tell_soon()

@@ -108,9 +108,11 @@ def _live(birth: Birth, sender: socket.socket) -> None:
         application = load(birth, Hooks(), life.tell)
         if application is not None and callable_.begun(life, application):
             callable_.work(life, application.target)
-            life.attendant.answer(signal.SIGTERM)
+            os.write(life.attendant.wake_fd, bytes([signal.SIGTERM]))
+            life.attendant.hear()
             life.worker.wait()
             life.attendant.leave()
+            life.attendant.tell_last()
     finally:
         life.attendant.close()
         os.close(life.worker.fileno())
