@@ -25,7 +25,7 @@ from supervisor.errors import ConfigError, StartError, SupervisorError
 from supervisor.exits import Exit
 from supervisor.settings import Settings
 from supervisor.stored import Stored
-from supervisor.unix.files import open_standard
+from supervisor.unix.files import STDERR, open_standard
 from supervisor.unix.held import Held, hold
 from supervisor.unix.loop import Loop
 from supervisor.unix.signals import block_signals, set_mask
@@ -146,6 +146,7 @@ def run(settings: Settings, memory: Memory) -> int:
     from supervisor.master import Master
     from supervisor.unix.doors import open_doors
     from supervisor.unix.prctl import become_subreaper
+    from supervisor.unix.signal_stack import tell_of_crashes
 
     environ = _settle(settings)
     doors = open_doors(settings, environ, _complain, Held(memory.lock))
@@ -154,6 +155,7 @@ def run(settings: Settings, memory: Memory) -> int:
             raise StartError(memory.problem)
         nofile = _raise_nofile()
         loop = Loop()
+        tell_of_crashes(STDERR)
         master = Master(settings, doors, loop, environ, nofile, stored=memory.stored)
         if not become_subreaper():
             master.tell(

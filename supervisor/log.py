@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from supervisor.sentences import NAMED, WORDS, duration, said
@@ -46,11 +47,16 @@ def make(event: str, level: str | None = None, *, wall: float, **fields: Any) ->
     Fields become plain data; one that cannot be shown becomes a description, never an error.
     """
     known = {k: _plain(v, _BLOCK if k in _BLOCKS else _FIELD) for k, v in fields.items()}
-    pairs = (f"{k}={{{k}}}" for k, v in known.items() if v is not None and k not in _BLOCKS)
-    default, sentence = WORDS.get(event, ("info", " ".join([event, *pairs])))
+    default, sentence = WORDS.get(event) or ("info", _in_pairs(event, known))
     told = {"told": _told(known.get("workers") or [])} if event == "stop.report" else {}
     message = _cut(said(sentence, known | told), _FIELD)
     return {"time": _iso(wall), "level": level or default, "event": event, "message": message, **known}
+
+
+def _in_pairs(event: str, known: Event) -> str:
+    """The sentence of an event that has none of its own."""
+    pairs = (f"{k}={{{k}}}" for k, v in known.items() if v is not None and k not in _BLOCKS)
+    return " ".join([event, *pairs])
 
 
 def passes(event: Event, least: str) -> bool:
@@ -174,11 +180,11 @@ def _cut(text: str, limit: int) -> str:
 
 def _plain(value: Any, limit: int = _FIELD, depth: int = 5) -> Any:
     """What json can carry, bounded; for all else its description."""
+    if isinstance(value, str):  # first what most are
+        return _cut(value, limit)
     match value:
         case None | bool():
             return value
-        case str():
-            return _cut(value, limit)
         case int() | float() if abs(value) < 2**63:  # never true of a NaN, which JSON has not
             return round(value, 6)
         case Mapping() if depth:
@@ -196,10 +202,14 @@ def _shown(value: Any) -> str:
 
 
 def _iso(wall: float) -> str:
+    seconds, milliseconds = divmod(int(wall * 1000), 1000)
+    return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=1)
+def _iso_second(seconds: int) -> str:
     # Without `datetime`, which would cost the master more memory than this file.
-    milliseconds = int(wall * 1000)
-    when = time.gmtime(milliseconds // 1000)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", when) + f".{milliseconds % 1000:03d}Z"
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _clock(iso: str) -> str:

@@ -119,7 +119,8 @@ def _parts(sentence: str) -> list[list[_Choice]]:
         in_brackets = place % 2 == 1
         choices = part.split("|") if in_brackets else [part]
         # Texts at the even places, names of fields at the odd ones.
-        parts.append([_Choice(in_brackets, re.split(r"\{(\w+)\}", choice)) for choice in choices])
+        pieces = [re.split(r"\{(\w+)\}", choice) for choice in choices]
+        parts.append([_Choice(in_brackets, texts, texts[1::2]) for texts in pieces])
     return parts
 
 
@@ -128,19 +129,22 @@ class _Choice(NamedTuple):
 
     must_be_complete: bool
     pieces: list[str]
+    names: list[str]
 
 
 def _first_complete(choices: list[_Choice], fields: Mapping[str, Any]) -> str:
-    for must_be_complete, pieces in choices:
-        values = [fields.get(name) for name in pieces[1::2]]
+    for must_be_complete, pieces, names in choices:
+        values = [fields.get(name) for name in names]
         if not (must_be_complete and None in values):
             said = pieces.copy()
-            said[1::2] = map(_spoken, pieces[1::2], values)
+            said[1::2] = map(_spoken, names, values)
             return "".join(said)
     return ""
 
 
 def _spoken(name: str, value: Any) -> str:
+    if type(value) is str:
+        return value
     if value is None:
         return "?"
     if isinstance(value, list):

@@ -84,10 +84,11 @@ def leave_master(birth: Birth) -> Birth:
     Programs inherit them by that; what a target runs by itself does not.
     """
     others = [fd for fd in (birth.notify_fd, birth.told, birth.stdout, birth.stderr) if fd is not None]
-    listeners = [fd for _, fd in birth.listeners]
-    close_inherited({*others, *listeners})
-    if not listeners:
+    if not birth.listeners:
+        close_inherited(others)
         return birth
+    listeners = [fd for _, fd in birth.listeners]
+    close_inherited((*others, *listeners))
     now = line_up(listeners, others, inheritable=birth.pool.command is not None)
     return replace(
         birth,
@@ -107,6 +108,8 @@ def take_stdio(birth: Birth) -> None:
             os.dup2(fd, number)
         elif setting == "null":
             silence(number)
+    if birth.stdout is None and birth.stderr is None:
+        return
     for fd in {fd for _, fd, _ in given if fd is not None}:
         os.close(fd)
     if birth.stdout is not None:

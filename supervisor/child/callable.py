@@ -120,9 +120,9 @@ def write_stacks() -> int:
     """When the master asks for them; the descriptor of the file that they go to.
 
     The handler is written in C: it answers even while the interpreter is stuck.
+    On a crash in C they are written to stderr, by what the master has set (`unix.signal_stack`).
     """
     fd = os.memfd_create(STACKS)
-    faulthandler.enable(STDERR)  # and on a crash in C, where
     faulthandler.register(DUMP_SIGNAL, file=fd, all_threads=True, chain=False)
     return fd
 

@@ -19,7 +19,7 @@ from supervisor.decide.succession import Succession
 from supervisor.decide.wear import by_jobs
 from supervisor.decide.worker import State, Worker
 
-FORKS_AT_ONCE = 16  # so that signals are served between the forks of a large pool
+FORKS_AT_ONCE = 48  # signals are served between; more in one go, as after each go a turn copies pages again
 
 
 class Replacement:

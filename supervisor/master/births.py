@@ -111,16 +111,16 @@ class Births:
             yield self._job(worker)
 
     def _job(self, worker: Worker) -> Job:
-        birth = self._birth(worker)
         with contextlib.ExitStack() as sealed:
             stdout, stderr = self._begin_output(worker)
             sealed.callback(self.drains.sealed, worker.id)
-            birth = replace(birth, stdout=stdout, stderr=stderr)
             if worker.settings.command is None:
+                birth = self._birth(worker, stdout=stdout, stderr=stderr)
                 hooks = self._editions.of(worker.generation).hooks
                 run = partial(live, birth, self._sender, hooks, self._tell(worker))
             else:
-                birth = replace(birth, told=self._told_by(worker, sealed))
+                told = self._told_by(worker, sealed)
+                birth = self._birth(worker, stdout=stdout, stderr=stderr, told=told)
                 run = partial(command.live, birth, self._tell(worker))
             return Job(worker.id, run, sealed.pop_all().close)
 
@@ -225,7 +225,7 @@ class Births:
 
     # -- what each is given --------------------------------------------------------
 
-    def _birth(self, worker: Worker, pool: str | None = None) -> Birth:
+    def _birth(self, worker: Worker, pool: str | None = None, **descriptors: int | None) -> Birth:
         """``pool`` is that of the configuration whose standing it has, if not its own."""
         settings = self._editions.of(worker.generation)
         account = settings.accounts.get(pool or worker.pool)
@@ -243,6 +243,7 @@ class Births:
             account=account,
             listeners=self._editions.listeners(worker.generation, worker.settings.sockets),
             path=self._editions.path(worker.generation),
+            **descriptors,
         )
 
     def _tell(self, worker: Worker) -> ChildVoice:

@@ -28,6 +28,7 @@ from supervisor.unix.process import has_children, send
 from supervisor.unix.usage import DUMP_SIGNAL
 
 Fact = Callable[[], None]
+SIGNALS = (actions.Stop, actions.Quiet)
 
 
 class Hands:
@@ -51,20 +52,33 @@ class Hands:
         self._children, self._hooks, self._voice = children, hooks, voice
 
     def carry_out(self, plan: Plan) -> None:
-        """Do everything that was planned; the forks last, and all at once."""
+        """Do everything that was planned; the forks last, and all at once.
+
+        Workers are signalled and forked before they are spoken of: they do their part meanwhile.
+        """
         starts: list[actions.Start] = []
-        for action in plan:
-            if isinstance(action, actions.Start):
-                starts.append(action)
-            else:
-                self._do(action)
-        if starts:
-            self._start_or_tell(starts)
+        notes: list[Note] = []
+        try:
+            for action in plan:
+                if isinstance(action, actions.Start):
+                    starts.append(action)
+                elif isinstance(action, Note):
+                    notes.append(action)
+                else:
+                    if not isinstance(action, SIGNALS):
+                        self._say(notes)
+                    self._do(action)
+            if starts:
+                self._start_or_tell(starts)
+        finally:
+            self._say(notes)
+
+    def _say(self, notes: list[Note]) -> None:
+        while notes:
+            self._voice.say(notes.pop(0))
 
     def _do(self, action: Action | Save | Ask | Reply) -> None:  # noqa: C901, PLR0912  # every action has its case here
         match action:
-            case Note():
-                self._voice.say(action)
             case actions.Stop(id, replace):
                 self._stop(id, replace=replace)
             case actions.Quiet(id, on):

@@ -135,7 +135,8 @@ def close_inherited(keep: Iterable[int]) -> None:
     close_range(2) does each gap in one call, so a high RLIMIT_NOFILE costs nothing.
     """
     low = 3
-    for fd in sorted({fd for fd in keep if fd >= low}):
-        os.closerange(low, fd)
-        low = fd + 1
+    for fd in sorted(keep):
+        if fd >= low:
+            os.closerange(low, fd)
+            low = fd + 1
     os.closerange(low, 2**31 - 1)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from typing import NoReturn
 
 from supervisor.exits import WORKER_FAILED, End
-from supervisor.unix.signals import block_signals, reset_signals, set_mask
+from supervisor.unix.signals import block_signals, handlers, reset_signals, set_mask
 
 ZOMBIE = os.WEXITED | os.WNOHANG | os.WNOWAIT
 STOLEN = End(error="its exit status is unknown: a hook took it, by waitpid(-1) or the like")
@@ -35,6 +35,7 @@ def fork_all(runs: Iterable[Callable[[], int]]) -> list[int | OSError]:
     """
     outcomes: list[int | OSError] = []
     mask = block_signals()
+    inherited = tuple(handlers())  # looked for once, and not in each child
     try:
         for run in runs:
             try:
@@ -43,17 +44,17 @@ def fork_all(runs: Iterable[Callable[[], int]]) -> list[int | OSError]:
                 outcomes.append(error)
                 continue
             if pid == 0:
-                _be_child(run)
+                _be_child(run, inherited)
             outcomes.append(pid)
     finally:
         set_mask(mask)
     return outcomes
 
 
-def _be_child(run: Callable[[], int]) -> NoReturn:
+def _be_child(run: Callable[[], int], inherited: Iterable[int]) -> NoReturn:
     status = WORKER_FAILED
     try:
-        reset_signals()
+        reset_signals(inherited)
         status = run()
     except BaseException:
         # Nothing of the parent's may run in the child: not its handlers, not its finally.

@@ -31,15 +31,18 @@ def handlers() -> dict[int, Any]:
     return {n: now for n in CHANGEABLE if (now := _get(n)) not in (DEFAULT, None)}
 
 
-def reset_signals() -> None:
+def reset_signals(inherited: Iterable[int] | None = None) -> None:
     """In a forked child, with all signals blocked: no wakeup fd, default dispositions.
+
+    ``inherited`` are the signals with a handler, where the parent has looked already.
 
     A child inherits the C handlers *and* the wakeup fd: an early TERM to the
     child would be a byte in the master's socket.  Ignored SIGPIPE and SIGXFSZ
     (Python ignores them) would be passed on through exec.
     """
     signal.set_wakeup_fd(-1)
-    handle(handlers(), DEFAULT)
+    for number in handlers() if inherited is None else inherited:
+        _set(number, DEFAULT)
 
 
 def block_signals() -> set[int]:

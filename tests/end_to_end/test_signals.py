@@ -13,6 +13,7 @@ from program import Program, wait_gone
 
 from supervisor.boot import CRASHES, MEANINGLESS, SILENT, TO_MASTER, UNSTOPPABLE
 from supervisor.exits import signal_name
+from supervisor.unix.usage import DUMP_SIGNAL
 
 Start = Callable[..., Program]
 
@@ -261,6 +262,17 @@ def test_term_works_after_100_000_signals(program: Start) -> None:
     one.stop(0)
     assert not one.noise
     assert one.find("worker.failed") is None
+
+
+def test_a_stopped_worker_that_finds_many_signals_hears_them(program: Start) -> None:
+    """All at once, each handler on top of the others: on the stack of faulthandler the sixth is a SIGSEGV."""
+    one = program(WAITS, TWO).ready()
+    pid = one.worker("a.0")
+    os.kill(pid, signal.SIGSTOP)
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGTERM, DUMP_SIGNAL, signal.SIGCONT):
+        os.kill(pid, number)
+    one.wait_for("worker.failed", worker="a.0", pid=pid, code=0)  # so soon, unasked
+    one.stop(0)
 
 
 def test_a_flood_of_stops_is_one_stop(program: Start) -> None:
