@@ -147,9 +147,9 @@ class Pool:
         """It is new itself: what it does is held against its generation."""
         self.generations.begin_trial()
 
-    def roll(self) -> None:
+    def roll(self, now: float) -> None:
         """The new generation has proven itself: old workers may be told to leave, further ones come."""
-        self.generations.gate = True
+        self.generations.roll(now, self.slots.size)
         self._replacement.roll()
 
     def commit(self, now: float) -> None:
