@@ -48,7 +48,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "reload.started": ("info", "reloading[: {reason}][ (generation {generation})]"),
     "reload.queued": ("info", "one more reload will follow the present one[: {reason}]"),
     "reload.warning": ("warning", "{reason}"),
-    "reload.rolled": ("info", "all workers are new[ (generation {generation})], watched for another {seconds}"),
+    "reload.rolled": ("info", "all workers are new[ (generation {generation})], watched for {seconds}"),
     "reload.done": ("info", "reloaded[ after {seconds}][ (generation {generation})]"),
     "reload.failed": ("error", "reload failed, the old workers go on[: {error}|: {reason}]"),
     "task.started": ("info", "task {task} starts (run {run}[, by {by}][, pid {pid}])"),

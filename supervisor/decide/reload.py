@@ -147,7 +147,7 @@ class Reload:
         return all(pool.rolled for pool in self._tried())
 
     def _watch(self, now: float) -> Iterator[Action]:
-        """Everybody is new now; what is left of the trial, if anything, nobody who comes later makes longer."""
+        """Everybody is new; who comes later does not make longer what is left of the trial, if any is."""
         self.stage = Stage.WATCHING
         until = max((pool.trial.watched_until() for pool in self._tried() if pool.trial), default=now)
         if until > now:

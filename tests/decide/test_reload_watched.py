@@ -33,7 +33,7 @@ def second_fails(start: Start) -> Body:
 
 
 def watched(*new: PoolSettings, old: PoolSettings = FOUR, then: Body = GOOD) -> Kernel:
-    """They roll since 1062.2, and so are watched until 1064.2; all are new since 1062.8, slot 3 is the last."""
+    """They roll since 1062.2, so are watched until 1064.2; all are new since 1062.8, slot 3 is the last."""
     k = reloading(*(new or (old,)), old=old)
     k.bodies = lambda start: then if start.generation == 2 and start.slot == 3 else GOOD
     k.until(lambda: bool(k.notes("reload.rolled")))
