@@ -85,7 +85,7 @@ class Pool:
 
     def _leaves(self, worker: Worker) -> None:
         """It serves no more."""
-        self._replacement.surplus.discard(worker.id)
+        self._replacement.leaves(worker)
         if self.trial:
             self.trial.forget(worker)
 
@@ -162,9 +162,7 @@ class Pool:
         """Give the new generation up: those of it that serve are replaced as carefully."""
         size = self.generations.back()
         self.experience.forget()
-        if size is not None:
-            self._replacement.resize(size, now)
-        self._replacement.back(now)
+        self._replacement.back(size, now)
 
     # -- questions ---------------------------------------------------------------
 

@@ -219,6 +219,22 @@ def test_pools_that_come_and_go_and_sizes_are_as_they_were_after_a_late_failure(
     assert set(k.life.pools["gone"].workers) == before
 
 
+@pytest.mark.parametrize("surge", [1, 3, 0])
+def test_who_came_with_a_larger_size_is_there_until_the_one_that_failed_has_a_successor(surge: int) -> None:
+    """Before there were four: of the three that are too many two leave at once, and one serves on."""
+    small = pool(workers=4, surge=surge)
+    k = reloading(pool(workers=7, surge=surge), old=small)
+    k.until(lambda: bool(k.notes("reload.rolled")))
+    assert one(k).up == 7
+    k.crash("a.1")
+    k.until(lambda: bool(k.notes("reload.failed")))
+    assert generations(k).count(2) == (4 if surge else 3)
+    while set(generations(k)) != {1} or len(one(k).workers) > 4:
+        assert one(k).up >= (4 if surge else 3)
+        k.wait(0.01)
+    assert generations(k) == [1] * 4
+
+
 # -- without surge -------------------------------------------------------------------
 
 ALONE = pool(workers=4, surge=0)
