@@ -31,8 +31,7 @@ class ReloadLaws:
         self._adopted: set[int] = set()  # generations whose trial has begun
         self._proven: set[int] = set()
         self._open: dict[int, int] = {}  # generation to reload that began and has not ended
-        self._shut: set[tuple[Pool, int]] = set()  # pools whose gate was shut for that generation
-        self._opened: dict[tuple[Pool, int], float] = {}  # and since when it is open
+        self._opened: dict[tuple[Pool, int], float] = {}  # since when the gate is open for that generation
         self._stood: dict[tuple[Pool, int], float] = {}  # since when the first was ready for long enough
         self._until: dict[int, float] = {}  # generation to when it has been watched for long enough
         self._spoilt: set[int] = set()  # generations of which a worker has failed
@@ -137,9 +136,7 @@ class ReloadLaws:
 
     def _note_who_rolls(self, now: float) -> None:
         for pool in self._users():
-            if not pool.generations.gate:
-                self._shut.add((pool, pool.generation))
-            elif (pool, pool.generation) in self._shut:
+            if pool.trial and pool.good != pool.generation and pool.generations.gate:  # a new pool has none
                 self._opened.setdefault((pool, pool.generation), now)
 
     def _first_has_stood(self, pool: Pool) -> bool:
@@ -176,7 +173,8 @@ class ReloadLaws:
             key, served = (pool, generation), [w for w in ready(pool).values() if w.generation == generation]
             if served:
                 stood = self._stood.get(key, min(map(stands_at, served)))
-                began = max(stood, self._opened.get(key, stood))
+                opened = self._opened.get(key, stood)
+                began = opened if pool.generations.surge(pool.slots.size) else max(stood, opened)
                 yield min(began + pool.settings.stable_after, max(map(stands_at, served)))
 
     def _watched_at_most(self, generation: int) -> Iterator[float]:
