@@ -54,6 +54,12 @@ class Generations:
         """What workers of the wanted generation do is held against it."""
         self.trial = Trial(self.wanted, self.settings.stable_after)
 
+    def roll(self, now: float, size: int) -> None:
+        """Old workers may be told to leave; so many slots there are."""
+        self.gate = True
+        if self.trial:
+            self.trial.roll(now, in_place=self.surge(size) == 0)
+
     def commit(self) -> None:
         """The wanted generation is the good one."""
         self.good, self.trial, self.editions = self.wanted, None, {self.wanted: self.settings}

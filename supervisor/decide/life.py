@@ -1,11 +1,11 @@
-"""The whole life: all pools, the master's hooks, and the way down.
+"""The whole life: all pools, the way up, reloads, and the way down.
 
 ::
 
-    import -> on_start -> pools come up -> on_ready -> running
-       |__________|______________|______________|_________|
-                                 | a stop was asked for
-                                 v  descent.py
+    ascent.py -> running
+        |___________|
+              | a stop was asked for
+              v  descent.py
 
 Every fact and every wish goes through here, so that a worker's number finds its
 pool and a stop finds everything.  Knows nothing of signals, sockets or
@@ -19,15 +19,15 @@ from types import MappingProxyType
 
 from supervisor.decide import inner
 from supervisor.decide.actions import Action, KillGroup, Note
+from supervisor.decide.ascent import Ascent, moments
 from supervisor.decide.deadlines import Deadlines
 from supervisor.decide.descent import HELPER_SECONDS, Descent
-from supervisor.decide.moment import Moment
 from supervisor.decide.opening import Opening
 from supervisor.decide.pool import Pool
 from supervisor.decide.pools import Pools, is_run
 from supervisor.decide.reload import Reload, Stage
 from supervisor.decide.stopping import Firmness, Stopping
-from supervisor.decide.task_actions import Ask, Reply, Save, StartRun, StopRun
+from supervisor.decide.task_actions import Ask, Reply, Save
 from supervisor.decide.task_runs import TaskRuns
 from supervisor.decide.tasks import Tasks
 from supervisor.exits import End, Exit
@@ -35,8 +35,6 @@ from supervisor.settings import Settings
 from supervisor.stored import Stored
 
 Plan = list[Action | Save | Ask | Reply]
-
-IMPORT_SECONDS = 30.0  # for importing the modules of the master's hooks
 
 
 class Life:
@@ -58,13 +56,10 @@ class Life:
         self.reload: Reload | None = None
         self.reloads = 0  # that have begun
         self._wished: tuple[str, str | None] | None = None  # a reload: the reason, and by whom
-        self.moments = {
-            name: Moment(name, self.settings.hook_timeout, fatal=name == "on_start")
-            for name in ("on_start", "on_ready", "on_stop", "on_exit")
-        }
-        self.moments["import"] = Moment("import", IMPORT_SECONDS, count=1)
+        self.moments = moments(self.settings.hook_timeout)
+        self.ascent = Ascent(self.everybody, self.moments, self.opening)
         self.descent: Descent | None = None
-        self.quiet = self.was_ready = False
+        self.quiet = False
         self.broken: Exit | None = None  # the status of a master that cannot go on
         self._groups: Deadlines[int] = Deadlines()  # what outlived its worker
         self._news: list[Action] = []
@@ -141,7 +136,7 @@ class Life:
             stop = Stopping(firmness, reason, now, now + seconds, now + seconds / 2, phase_began=now)
             delay = self.settings.drain_delay
             self.tasks.stop()
-            self.descent = Descent(stop, self.everybody, self.moments, delay, self._is_unwritten)
+            self.descent = Descent(stop, self.everybody, self.moments, delay, lambda: self.runs.unwritten)
         elif firmness > self.descent.stop.firmness:
             self.descent.stop.firmness, self.descent.stop.reason = firmness, reason
         else:
@@ -191,6 +186,11 @@ class Life:
     # -- questions -------------------------------------------------------------
 
     @property
+    def was_ready(self) -> bool:
+        """Everybody was up once."""
+        return self.ascent.was_ready
+
+    @property
     def stop(self) -> Stopping | None:
         """The stop that goes on, if one does."""
         return self.descent.stop if self.descent else None
@@ -229,27 +229,6 @@ class Life:
         news, self._news = self._news, []
         return [*news, *facts, *map(KillGroup, self._groups.due(now)), *descent, *pools, *rise]
 
-    def _plan_tasks(self, now: float) -> Iterator[Note | Save | Ask | Reply]:
-        """What begins and ends of their runs is for the pools to do."""
-        more = True
-        while more:
-            more = False
-            self.runs.look(now)
-            for action in self.tasks.plan(now):
-                match action:
-                    case StartRun():
-                        self.runs.start(action)
-                    case StopRun():
-                        self.runs.stop(action, now)
-                    case _:
-                        yield action
-                        continue
-                more = True
-
-    def _is_unwritten(self) -> bool:
-        """What is to be remembered of tasks is not in the state file yet, and may get there."""
-        return self.tasks.unwritten or self.runs.unfinished
-
     def _descend(self, now: float) -> Iterator[Action]:
         if self.descent is None:
             return
@@ -269,8 +248,8 @@ class Life:
             yield from self._renew(now)
             if self._progress() != before and not self.descent:
                 yield from self._rise(now)
-        yield from self._plan_tasks(now)
-        held, backwards = self._hooks_hold_forks(), self.descent is not None
+        yield from self.runs.plan(now)
+        held, backwards = self.ascent.holds_forks, self.descent is not None
         yield from self.everybody.plan(now, held=held, backwards=backwards)
 
     def _progress(self) -> tuple[int, object]:
@@ -278,7 +257,7 @@ class Life:
 
     def _renew(self, now: float) -> Iterator[Action]:
         """The reload that goes on, or the next one."""
-        if self.reload is None and self._wished and not self.descent and not self._hooks_hold_forks():
+        if self.reload is None and self._wished and not self.descent and not self.ascent.holds_forks:
             yield self._begin_reload(*self._wished, now)
         if self.reload:
             yield from self.reload.plan(now)
@@ -300,12 +279,8 @@ class Life:
             return
         before, self.configuration = self.configuration, reload.settings
         self.generation, self.settings = reload.generation, self.configuration.master
-        for moment in self.moments.values():
-            moment.timeout = self.settings.hook_timeout if moment.name != "import" else moment.timeout
-        if self.configuration.hooks != before.hooks:
-            for name in ("on_start", *(["on_ready"] if self.was_ready else [])):
-                self.moments[name].skip()
-            self.moments["import"] = Moment("import", IMPORT_SECONDS, count=1)
+        other_hooks = self.configuration.hooks != before.hooks
+        self.ascent.renew(self.settings.hook_timeout, other_hooks=other_hooks)
         self._take_tasks_over(reload, now)
 
     def _take_tasks_over(self, reload: Reload, now: float) -> None:
@@ -314,43 +289,10 @@ class Life:
         self.everybody.remembers |= bool(self.configuration.tasks)
         self.everybody.staff(now)
 
-    def _hooks_hold_forks(self) -> bool:
-        """Nothing is forked before ``on_start`` is over, nor while a hook's thread runs."""
-        going_up = not (self.moments["import"].done and self.moments["on_start"].done)
-        return going_up or self.moments["on_ready"].running
-
     def _rise(self, now: float) -> Iterator[Action]:
-        if self.moments["on_ready"].running:  # its time may end while a reload's hooks are imported
-            yield from self.moments["on_ready"].plan(now)
-        yield from self.opening.plan(now)
-        if self.opening.failed is not None:
-            self._abort("sockets", self.opening.failed, now)
-        if self.opening.address is None:
-            yield from self._begin(now)
-
-    def _begin(self, now: float) -> Iterator[Action]:
-        for name in ("import", "on_start"):
-            moment = self.moments[name]
-            yield from moment.plan(now)
-            if moment.failed is not None and self.generation > 1:  # a reload's hooks: the old ones go on
-                moment.failed = None
-            if moment.failed is not None:
-                self._abort(name, f"{name}: {moment.failed}", now)
-            if moment.failed is not None or not moment.done:
-                return
-        if any(pool.gave_up for pool in self.pools.values()):
+        yield from self.ascent.plan(now)
+        if aborted := self.ascent.aborted:
+            self._news.append(Note("start.aborted", None, {"reason": aborted.reason}))
+            self.fail(f"{aborted.step} failed", now, aborted.status)
+        elif self.ascent.gave_up:
             self.ask(Firmness.GAVE_UP, "gave up", now)
-            return
-        if not self.was_ready and all(pool.full for pool in self.pools.values()):
-            self.was_ready = True
-            yield Note("master.ready")
-        if self.was_ready:
-            yield from self.moments["on_ready"].plan(now)
-
-    def _abort(self, moment: str, reason: str, now: float) -> None:
-        """Nothing was built up, so nothing is to be taken down: the other hooks do not run."""
-        self._news.append(Note("start.aborted", None, {"reason": reason}))
-        # A hook that cannot be imported is a mistake in the configuration; one that raises may be bad luck.
-        self.fail(f"{moment} failed", now, Exit.USAGE if moment == "import" else Exit.FAILED)
-        for name in ("on_stop", "on_exit"):
-            self.moments[name].abandon()

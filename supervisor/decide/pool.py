@@ -85,7 +85,7 @@ class Pool:
 
     def _leaves(self, worker: Worker) -> None:
         """It serves no more."""
-        self._replacement.surplus.discard(worker.id)
+        self._replacement.leaves(worker)
         if self.trial:
             self.trial.forget(worker)
 
@@ -147,9 +147,9 @@ class Pool:
         """It is new itself: what it does is held against its generation."""
         self.generations.begin_trial()
 
-    def roll(self) -> None:
+    def roll(self, now: float) -> None:
         """The new generation has proven itself: old workers may be told to leave, further ones come."""
-        self.generations.gate = True
+        self.generations.roll(now, self.slots.size)
         self._replacement.roll()
 
     def commit(self, now: float) -> None:
@@ -162,9 +162,7 @@ class Pool:
         """Give the new generation up: those of it that serve are replaced as carefully."""
         size = self.generations.back()
         self.experience.forget()
-        if size is not None:
-            self._replacement.resize(size, now)
-        self._replacement.back(now)
+        self._replacement.back(size, now)
 
     # -- questions ---------------------------------------------------------------
 

@@ -9,10 +9,11 @@
 While it tries, new workers stand beside the old ones and nobody is told to
 leave.  Only when the first new worker of every pool has been ready for long
 enough do old ones leave, each after its heir is ready, and those of a pool that
-comes `after` others when these have rolled.  Then all are watched until the
-last of them has been ready for as long.  A new worker that fails before that
-takes everything back.  Knows pools and generations; knows nothing of files,
-sockets or processes.
+comes `after` others when these have rolled.  Where that takes less than
+`stable_after`, they are watched for the rest of it, but no longer than until
+the last of them has been ready for as long.  A new worker that fails before
+that takes everything back.  Knows pools and generations; knows nothing of
+files, sockets or processes.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Reload:
         if self.stage is Stage.TRYING and self._proven(now):
             self.stage = Stage.ROLLING
         if self.stage is Stage.ROLLING:
-            self._roll()
+            self._roll(now)
         if self.stage is Stage.ROLLING and self._rolled():
             yield from self._watch(now)
         if self.stage is Stage.WATCHING and self._stood(now):
@@ -135,27 +136,27 @@ class Reload:
         times = [pool.proven_at() for pool in self._tried()]
         return all(t is not None and t <= now for t in times)
 
-    def _roll(self) -> None:
+    def _roll(self, now: float) -> None:
         """One after the other where they depend on each other: with surge = 0 the first is away meanwhile."""
         for pool in self._tried():
             if not pool.generations.gate and all(before.rolled for before in self._pools.before(pool)):
-                pool.roll()
+                pool.roll(now)
                 self._rolling += 1
 
     def _rolled(self) -> bool:
         return all(pool.rolled for pool in self._tried())
 
     def _watch(self, now: float) -> Iterator[Action]:
-        """From now on everybody is new; those who come later do not make the trial longer."""
+        """Everybody is new; who comes later does not make longer what is left of the trial, if any is."""
         self.stage = Stage.WATCHING
-        until = max((pool.trial.all_stand_at() for pool in self._tried() if pool.trial), default=now)
+        until = max((pool.trial.watched_until() for pool in self._tried() if pool.trial), default=now)
         if until > now:
             self._watched_until = until
             fields = {"reload": self.number, "generation": self.generation, "seconds": until - now}
             yield Note("reload.rolled", None, fields)
 
     def _stood(self, now: float) -> bool:
-        """The last has been ready for long enough, and nobody is missing."""
+        """They were watched for long enough, and nobody is missing."""
         if self._watched_until is not None and self._watched_until <= now:
             self._watched_until = None
         return self._watched_until is None and self._rolled()

@@ -28,6 +28,7 @@ class Replacement:
     def __init__(self, crew: Crew, slots: Slots, generations: Generations, strength: Strength) -> None:
         self.restarts = 0  # births in slots that had somebody before
         self.surplus: set[int] = set()  # who is to leave once a reload to a smaller size has worked
+        self._beyond: set[int] = set()  # whose slots went with a failed reload, and who still are needed
         self._crew, self._slots = crew, slots
         self._generations, self._strength = generations, strength
         self._succession = Succession()
@@ -81,6 +82,11 @@ class Replacement:
         if self._slots[worker.slot].worker == worker.id:
             self._succession.wish(worker.slot)
 
+    def leaves(self, worker: Worker) -> None:
+        """It serves no more."""
+        self.surplus.discard(worker.id)
+        self._beyond.discard(worker.id)
+
     def gone(self, worker: Worker, now: float, delay: float, *, finished: bool) -> None:
         """It has left its slot, which may be filled again after ``delay``."""
         index, slot = worker.slot, self._slots[worker.slot]
@@ -107,7 +113,7 @@ class Replacement:
 
     def shut(self, size: int, now: float, reason: str, latest: float | None = None) -> None:
         """Those in slots from ``size`` on are told to leave."""
-        for id in self._slots.resize(size):
+        for id in [*sorted(self._beyond), *self._slots.resize(size)]:
             self._crew.ask(self._crew.workers[id], now, replace=False, reason=reason, latest=latest)
 
     def begin(self) -> None:
@@ -115,7 +121,8 @@ class Replacement:
         self._slots.revive()
         self._make_room_for_trial()
         size = self._generations.size(self._slots.size)
-        held = {index: slot.worker for index, slot in self._slots if slot.worker is not None}
+        slots = [(index, slot) for index, slot in self._slots if index < self._slots.size]
+        held = {index: slot.worker for index, slot in slots if slot.worker is not None}
         beyond = [id for index, id in held.items() if index >= size]
         self.surplus = {id for id in beyond if not self._crew.workers[id].leaving}
         self._succession.wish_all([index for index in held if index < size])
@@ -132,9 +139,11 @@ class Replacement:
             if slot.fulfilled or slot.heir is not None:
                 self._succession.heir_ready(index)
 
-    def back(self, now: float) -> None:
-        """Heirs of a generation that was given up leave; those that hold slots are replaced."""
+    def back(self, size: int | None, now: float) -> None:
+        """Heirs of a generation that was given up leave; those that hold slots are replaced or too many."""
         self.surplus.clear()
+        beyond = [] if size is None else self._slots.resize(size)
+        self._beyond.update(id for id in beyond if not self._crew.workers[id].leaving)
         self._slots.revive()  # what emptied them was the other generation
         for index, slot in self._slots:
             slot.fulfilled = False
@@ -151,6 +160,14 @@ class Replacement:
         for index in self._succession.take_ready():
             if slot := self._slots.get(index):
                 self._relieve(index, slot, now)
+        for id in sorted(self._beyond):
+            self._let_go(self._crew.workers[id], now)
+
+    def _let_go(self, worker: Worker, now: float) -> None:
+        """Its slot is gone; it leaves when enough others are ready, or a new trial is to begin tidily."""
+        spare = self._crew.up + self._slots.finished > self._slots.size
+        if spare or worker.state is not State.READY or self._generations.trial:
+            self._crew.ask(worker, now, replace=False, reason="the reload failed")
 
     def _relieve(self, index: int, slot: Slot, now: float) -> None:
         heir = self._crew.workers.get(slot.heir or 0)
@@ -197,7 +214,7 @@ class Replacement:
         self._first_stands_at = None
         while (index := self._succession.peek()) is not None:
             slot = self._slots.get(index)
-            if slot is None or slot.heir is not None or not self._stale(slot):
+            if slot is None or index >= self._slots.size or slot.heir is not None or not self._stale(slot):
                 self._succession.take()
             elif (ripe_at := self._ripe_at(slot)) > now:
                 self._succession.take()

@@ -14,7 +14,7 @@ ended; what follows from that, and when one is due, is known by `tasks`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from supervisor.decide.actions import Action, Note
@@ -24,7 +24,7 @@ from supervisor.decide.pool import Pool
 from supervisor.decide.pools import RUNS, Pools
 from supervisor.decide.replacement import FORKS_AT_ONCE
 from supervisor.decide.run import FAILED, INTERRUPTED, OK
-from supervisor.decide.task_actions import StartRun, StopRun
+from supervisor.decide.task_actions import Ask, Reply, Save, StartRun, StopRun
 from supervisor.decide.tasks import Tasks
 from supervisor.decide.worker import Worker
 from supervisor.exits import WORKER_DONE, End
@@ -68,6 +68,11 @@ class TaskRuns:
     def unfinished(self) -> bool:
         """A run is dead and has not been told of."""
         return bool(self._by_worker)
+
+    @property
+    def unwritten(self) -> bool:
+        """What is to be remembered of tasks is not in the state file yet, and may get there."""
+        return self._tasks.unwritten or self.unfinished
 
     def deadline(self) -> float | None:
         """When `look` will next have something to do."""
@@ -139,6 +144,23 @@ class TaskRuns:
             self._begin(self._queue.popleft())
         if self._tasks.stopping:
             self._give_up_unborn()
+
+    def plan(self, now: float) -> Iterator[Note | Save | Ask | Reply]:
+        """What tasks want; what begins and ends of their runs is for the pools to do."""
+        more = True
+        while more:
+            more = False
+            self.look(now)
+            for action in self._tasks.plan(now):
+                match action:
+                    case StartRun():
+                        self.start(action)
+                    case StopRun():
+                        self.stop(action, now)
+                    case _:
+                        yield action
+                        continue
+                more = True
 
     def _begin(self, start: StartRun) -> None:
         settings = as_pool(start.settings, self.stop_timeout)

@@ -20,7 +20,8 @@ class Trial:
         self._ready: dict[int, float] = {}  # who serves, and since when; the first is the oldest
         self._early = 0
         self._done_at: float | None = None  # when the first has done what it was for
-        self._stood = False  # the first has been ready for long enough
+        self._stood_at: float | None = None  # when the first had been ready for long enough
+        self._rolls_since: float | None = None  # when old ones could be told to leave, if the first had stood
 
     def ready(self, worker: Worker, now: float) -> None:
         """One of its workers serves."""
@@ -54,10 +55,19 @@ class Trial:
     def stood(self, now: float) -> bool:
         """Whether the first has been ready for long enough; that holds, whatever becomes of it later."""
         at = self.stable_at()
-        self._stood = self._stood or (at is not None and at <= now)
-        return self._stood
+        if self._stood_at is None and at is not None and at <= now:
+            self._stood_at = at
+        return self._stood_at is not None
 
-    def all_stand_at(self) -> float:
-        """When the last of those who serve will have been ready for long enough."""
-        since = next(reversed(self._ready.values()), None)
-        return 0.0 if since is None else since + self._stable_after
+    def roll(self, now: float, *, in_place: bool) -> None:
+        """Old workers may be told to leave; ``in_place`` of the first of them one is yet to stand."""
+        stood = self.stood(now)
+        self._rolls_since = now if stood or not in_place else None
+
+    def watched_until(self) -> float:
+        """`stable_after` from when it began to roll, or from the last readiness, where that was before."""
+        last = next(reversed(self._ready.values()), None)
+        if last is None:
+            return 0.0
+        began = (self._rolls_since, self._stood_at, self.stable_at())
+        return min(last, next(t for t in began if t is not None)) + self._stable_after

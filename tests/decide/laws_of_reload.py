@@ -2,12 +2,12 @@
 
 Remembers how many served and who was told to leave; recounts from the workers'
 own times whether a generation has proven itself before anybody left for it, and
-again before it is the good one.
+for how long it was watched before it is the good one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from supervisor.decide.actions import Action, Commit, Note, Start, Stop, Undo
 from supervisor.decide.inner import is_inner
@@ -17,6 +17,7 @@ from supervisor.decide.pools import is_run
 from supervisor.decide.reload import Stage
 from supervisor.decide.worker import State, Worker
 
+ROUNDING = 1e-6
 BEFORE_ROLLING = (Stage.READING, Stage.PREPARING, Stage.TRYING)
 
 
@@ -30,8 +31,9 @@ class ReloadLaws:
         self._adopted: set[int] = set()  # generations whose trial has begun
         self._proven: set[int] = set()
         self._open: dict[int, int] = {}  # generation to reload that began and has not ended
-        self._stood: set[tuple[Pool, int]] = set()  # pools whose first new worker was ready for long enough
-        self._until: dict[int, float] = {}  # generation to when the last that made it whole has been so
+        self._opened: dict[tuple[Pool, int], float] = {}  # since when the gate is open for that generation
+        self._stood: dict[tuple[Pool, int], float] = {}  # since when the first was ready for long enough
+        self._until: dict[int, float] = {}  # generation to when it has been watched for long enough
         self._spoilt: set[int] = set()  # generations of which a worker has failed
 
     def hold(self, plan: Sequence[Action], now: float) -> None:
@@ -40,7 +42,8 @@ class ReloadLaws:
         if self._life.stop is None:
             self._nobody_leaves_before_all_are_proven(now)
             self._note_who_has_stood(now)
-            self._the_good_one_has_stood_to_the_last(plan, now)
+            self._note_who_rolls(now)
+            self._the_good_one_was_watched(plan, now)
             self._replacement_keeps_strength(plan)
             self._extra_workers_keep_to_surge(plan)
             self._a_rest_is_of_one_generation()
@@ -127,31 +130,62 @@ class ReloadLaws:
 
     def _note_who_has_stood(self, now: float) -> None:
         for pool in self._users():
-            if pool.slots.finished or any(stands_at(w) <= now for w in new(pool, now)):
-                self._stood.add((pool, pool.generation))
+            times = [stands_at(w) for w in new(pool, now)] + [now] * bool(pool.slots.finished)
+            if min(times, default=now + 1) <= now:
+                self._stood.setdefault((pool, pool.generation), min(times))
+
+    def _note_who_rolls(self, now: float) -> None:
+        for pool in self._users():
+            if pool.trial and pool.good != pool.generation and pool.generations.gate:  # a new pool has none
+                self._opened.setdefault((pool, pool.generation), now)
 
     def _first_has_stood(self, pool: Pool) -> bool:
         """Without surge: none of the new ones serves yet, or one has for long enough."""
         first = not any(w.generation == pool.generation for w in ready(pool).values())
         return pool.trial is None or first or (pool, pool.generation) in self._stood
 
-    def _the_good_one_has_stood_to_the_last(self, plan: Sequence[Action], now: float) -> None:
-        """Nobody of it has failed, and the last of those who made it whole was ready for long enough."""
+    def _the_good_one_was_watched(self, plan: Sequence[Action], now: float) -> None:
+        """Nobody of it has failed, and it was watched for as long as is promised."""
         reload = self._life.reload
         commits = [action.generation for action in plan if isinstance(action, Commit)]
         whole = [reload.generation] if reload and reload.stage is Stage.WATCHING else commits
-        for generation in whole:
-            self._until.setdefault(generation, max(map(stands_at, self._all_of(generation)), default=now))
+        for generation in set(whole) - self._until.keys():
+            self._until[generation] = max([now, *self._watched(generation)])
+            self._says_for_how_long(generation, plan, now)
         for generation in commits:
             assert generation not in self._spoilt, "a generation is the good one though a worker failed"
-            assert now >= self._until[generation], "a generation is the good one before it has stood"
+            assert now >= self._until[generation], "a generation is the good one before it was watched"
             for pool in self._users():
                 up = len(new(pool, now)) + pool.slots.finished
                 assert pool.retired or up >= pool.slots.size, "a generation is the good one, and not complete"
 
-    def _all_of(self, generation: int) -> list[Worker]:
-        """Those of a generation who serve."""
-        return [w for pool in self._users() for w in ready(pool).values() if w.generation == generation]
+    def _says_for_how_long(self, generation: int, plan: Sequence[Action], now: float) -> None:
+        """Nothing of it where it rolled for longer than it is to be watched."""
+        told = [a.fields["seconds"] for a in plan if isinstance(a, Note) and a.event == "reload.rolled"]
+        assert len(told) <= 1
+        assert now + sum(told) >= self._until[generation] - ROUNDING, "it is watched too shortly"
+        longest = max([now, *self._watched_at_most(generation)])
+        assert now + sum(told) <= longest + ROUNDING, "it is watched too long"
+
+    def _watched(self, generation: int) -> Iterator[float]:
+        """Of each pool: so long since it began to roll, or since the last was ready, if that was before."""
+        for pool in self._users():
+            key, served = (pool, generation), [w for w in ready(pool).values() if w.generation == generation]
+            if served:
+                stood = self._stood.get(key, min(map(stands_at, served)))
+                opened = self._opened.get(key, stood)
+                began = opened if pool.generations.surge(pool.slots.size) else max(stood, opened)
+                yield min(began + pool.settings.stable_after, max(map(stands_at, served)))
+
+    def _watched_at_most(self, generation: int) -> Iterator[float]:
+        """Where they stand beside each other, no longer than so long since the gate was opened."""
+        for pool in self._users():
+            everybody = [w for w in pool.workers.values() if w.generation == generation]
+            last = max((stands_at(w) for w in everybody if w.ready_at is not None), default=0.0)
+            opened = self._opened.get((pool, generation))
+            if opened is not None and pool.generations.surge(pool.slots.size):
+                last = min(last, opened + pool.settings.stable_after)
+            yield last
 
     def _a_rest_is_of_one_generation(self) -> None:
         """While no reload goes on, there is what the last good configuration says, and nothing else."""

@@ -1,4 +1,4 @@
-"""What fails after all workers are new: the generation is watched until the last one has stood."""
+"""What fails after all workers are new: the generation is watched since it began to roll."""
 
 from __future__ import annotations
 
