@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from bodies import GOOD, READS
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -15,6 +16,8 @@ from supervisor.decide.actions import Dump, Finish, Kill, Note, Quiet, Start, St
 from supervisor.decide.descent import GIVE_UP_SECONDS
 from supervisor.decide.stopping import Firmness
 from supervisor.decide.worker import State
+
+pytestmark = pytest.mark.long  # of the interpreter's version they depend least
 
 SLACK = 0.01  # a late dump is given one turn, and floats are floats
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from task_world import DAY, HOUR, MINUTE, Body, World, task
 from supervisor.calendar import next_due
 from supervisor.decide.task_actions import StartRun
 from supervisor.settings import TaskSettings
+
+pytestmark = pytest.mark.long  # of the interpreter's version they depend least
 
 YEAR = 365 * DAY
 SCHEDULES = ["3600", "86400", "3600 82800 600", "never"]

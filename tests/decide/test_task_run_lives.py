@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import pytest
 from bodies import FAILED, GOOD, Body
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -17,6 +18,8 @@ from supervisor.decide.actions import Finish, Note, Start
 from supervisor.decide.descent import GIVE_UP_SECONDS
 from supervisor.decide.stopping import Firmness
 from supervisor.exits import End
+
+pytestmark = pytest.mark.long  # of the interpreter's version they depend least
 
 ENDS = ("task.finished", "task.failed", "task.interrupted")
 NAMES = ("a", "b", "c")

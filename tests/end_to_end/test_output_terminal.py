@@ -37,6 +37,7 @@ def test_each_line_tells_whose_it_is_and_ctrl_c_stops_in_order(program: Start, s
     screen.wait_for("web.1 | careful")
     screen.wait_for("all pools are ready")
     screen.press(CTRL_C)
+    screen.wait_for("stopped: SIGINT")  # read meanwhile: of what nobody reads a terminal holds 4 KiB
     one.wait(0)
     shown = screen.rest()
     for line in ("web.0 | hello", "web.1 | hello", "web.0 | bye", "web.1 | bye"):
