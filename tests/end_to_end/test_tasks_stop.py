@@ -68,7 +68,8 @@ def test_no_run_begins_once_a_stop_was_asked_for(program: Start) -> None:
         + """
 def slow(worker):
     worker.wait()
-    time.sleep(1)
+    while not os.path.exists("enough"):
+        time.sleep(0.01)
 """
     )
     config = '[pools.slow]\ntarget = "app:slow"\n' + task("tick", every="100ms")
@@ -78,6 +79,7 @@ def slow(worker):
     stopping = one.events.index(one.wait_for("worker.acknowledged", worker="slow.0"))
     done = one.cli("tasks", "run", "tick")
     assert (done.returncode, "the master is stopping" in done.stderr) == (1, True)
+    (one.folder / "enough").touch()
     one.wait(0)
     assert one.find("task.started", stopping) is None
 
