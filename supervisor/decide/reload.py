@@ -9,11 +9,11 @@
 While it tries, new workers stand beside the old ones and nobody is told to
 leave.  Only when the first new worker of every pool has been ready for long
 enough do old ones leave, each after its heir is ready, and those of a pool that
-comes `after` others when these have rolled.  Where that takes less than
-`stable_after`, they are watched for the rest of it, but no longer than until
-the last of them has been ready for as long.  A new worker that fails before
-that takes everything back.  Knows pools and generations; knows nothing of
-files, sockets or processes.
+comes `after` others when these have rolled.  Where that takes less than half of
+`stable_after`, they are watched for the rest of that half, but no longer than
+until the last of them has been ready for `stable_after`.  A new worker that
+fails before that takes everything back.  Knows pools and generations; knows
+nothing of files, sockets or processes.
 """
 
 from __future__ import annotations

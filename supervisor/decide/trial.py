@@ -8,6 +8,10 @@ from __future__ import annotations
 from supervisor.decide.worker import Worker
 
 EARLY = 2  # times its size: so many "replace me" right after readiness are no accident any more
+# Of `stable_after`, from when old ones may be told to leave.  All of it would make the reload of a few quick
+# workers take twice `stable_after`; half of it still finds, with two workers and the default, what fails half
+# a second after its readiness.
+WHILE_ROLLING = 0.5
 
 
 class Trial:
@@ -65,9 +69,10 @@ class Trial:
         self._rolls_since = now if stood or not in_place else None
 
     def watched_until(self) -> float:
-        """`stable_after` from when it began to roll, or from the last readiness, where that was before."""
+        """Until the last has been ready for long enough, or for part of that since it began to roll."""
         last = next(reversed(self._ready.values()), None)
         if last is None:
             return 0.0
         began = (self._rolls_since, self._stood_at, self.stable_at())
-        return min(last, next(t for t in began if t is not None)) + self._stable_after
+        while_rolling = next(t for t in began if t is not None) + self._stable_after * WHILE_ROLLING
+        return min(last + self._stable_after, while_rolling)

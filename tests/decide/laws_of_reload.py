@@ -18,6 +18,7 @@ from supervisor.decide.reload import Stage
 from supervisor.decide.worker import State, Worker
 
 ROUNDING = 1e-6
+WATCHED = 0.5  # of `stable_after`, since the gate was opened: so it is promised
 BEFORE_ROLLING = (Stage.READING, Stage.PREPARING, Stage.TRYING)
 
 
@@ -168,23 +169,23 @@ class ReloadLaws:
         assert now + sum(told) <= longest + ROUNDING, "it is watched too long"
 
     def _watched(self, generation: int) -> Iterator[float]:
-        """Of each pool: so long since it began to roll, or since the last was ready, if that was before."""
+        """Of each pool: half the time since it began to roll, or until the last has stood, if before."""
         for pool in self._users():
             key, served = (pool, generation), [w for w in ready(pool).values() if w.generation == generation]
             if served:
                 stood = self._stood.get(key, min(map(stands_at, served)))
                 opened = self._opened.get(key, stood)
                 began = opened if pool.generations.surge(pool.slots.size) else max(stood, opened)
-                yield min(began + pool.settings.stable_after, max(map(stands_at, served)))
+                yield min(began + pool.settings.stable_after * WATCHED, max(map(stands_at, served)))
 
     def _watched_at_most(self, generation: int) -> Iterator[float]:
-        """Where they stand beside each other, no longer than so long since the gate was opened."""
+        """Where they stand beside each other, no longer than half the time since the gate was opened."""
         for pool in self._users():
             everybody = [w for w in pool.workers.values() if w.generation == generation]
             last = max((stands_at(w) for w in everybody if w.ready_at is not None), default=0.0)
             opened = self._opened.get((pool, generation))
             if opened is not None and pool.generations.surge(pool.slots.size):
-                last = min(last, opened + pool.settings.stable_after)
+                last = min(last, opened + pool.settings.stable_after * WATCHED)
             yield last
 
     def _a_rest_is_of_one_generation(self) -> None:

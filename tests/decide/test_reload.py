@@ -231,7 +231,7 @@ def test_wishes_during_a_reload_merge_into_one_more_after_it() -> None:
     assert (generations(k), k.life.generation) == ([3], 3)
 
 
-@pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.5, 2.2, 2.25, 2.35, 4.0])
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.5, 2.2, 2.25, 2.35, 3.0])
 @pytest.mark.parametrize(("firmness", "status"), [(STOP, 0), (RESTART, 4), (FORCE, 3)])
 def test_a_stop_ends_both_generations_in_every_stage(after: float, firmness: Firmness, status: int) -> None:
     k = reloading(pool(workers=2), old=pool(workers=2), seconds=0.3)

@@ -1,4 +1,4 @@
-"""What fails after all workers are new: the generation is watched since it began to roll."""
+"""What fails after all workers are new: they are watched for half of `stable_after` since they roll."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def fail(one: Program, name: str) -> str:
 
 def test_every_second_new_worker_fails_half_a_second_after_its_readiness(program: Start) -> None:
     """Long after the next one was started for it: all go back, and only those that failed were missing."""
-    one = program(FAILS, pool(workers=4, more=GOOD).replace("200ms", "700ms")).ready()
+    one = program(FAILS, pool(workers=4, more=GOOD).replace("200ms", "2s")).ready()
     configure(one, TO_BAD)
     assert "a.1 (generation 2): exit status 5" in fails(one)
     one.wait_until(lambda: serving(one) == {f"a.{n}": 1 for n in range(4)})
