@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "supervisor"
 
-WORDS = {"settings", "exits", "errors", "stored"}
+WORDS = {"settings", "exits", "errors", "stored", "streams"}
 DECIDE = {"decide"}
 UNIX = {"unix"}
 PARTS = {"child", "worker", "hooks", "control", "store", "log", "status", "config", "check", "inner"}

@@ -42,9 +42,9 @@ from supervisor.stored import Stored
 from supervisor.unix.children import Children
 from supervisor.unix.clock import ClockWatch
 from supervisor.unix.doors import Doors
-from supervisor.unix.drains import STDERR, STDOUT, kept_from
 from supervisor.unix.loop import Loop, Seen
 from supervisor.unix.process import end, has_children
+from supervisor.unix.sinks import STDERR, STDOUT, kept_from
 from supervisor.unix.usage import usage
 
 LAST_SWEEPS = 3  # a killed process may leave children of its own, which come to us
