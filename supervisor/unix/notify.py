@@ -126,17 +126,20 @@ def hand_over(fd: int, data: bytes, seconds: float) -> bool:
 
     The socket is shared by all workers, so its mode must not be changed.
     """
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as way:
+        return send_within(seconds, way, data)
+    return False
+
+
+def send_within(seconds: float, way: socket.socket, data: bytes) -> bool:
+    """Send one message, waiting for room; false if there was none in time.  OSError: nobody is there."""
     until = time.monotonic() + seconds
-    try:
-        with socket.socket(fileno=os.dup(fd)) as way:
-            poll = select.poll()
-            poll.register(way, select.POLLOUT)  # of a connected datagram socket: there is room over there
-            while not _sent(way, data):
-                if (left := until - time.monotonic()) <= 0:
-                    return False
-                poll.poll(left * 1000)
-    except OSError:
-        return False
+    room = select.poll()
+    room.register(way, select.POLLOUT)  # of a connected datagram socket: there is room over there
+    while not _sent(way, data):
+        if (left := until - time.monotonic()) <= 0:
+            return False
+        room.poll(left * 1000)
     return True
 
 
