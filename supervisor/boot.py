@@ -100,11 +100,12 @@ def remember(settings: Settings) -> Memory:
         return Memory()
     from supervisor.store import load
 
+    lock = None
     try:
         lock = hold(settings.master.state_file)
         return Memory(load(settings.master.state_file), lock)
     except StartError as error:
-        return Memory(problem=str(error))
+        return Memory(lock=lock, problem=str(error))
 
 
 def pack(settings: Settings, memory: Memory) -> tuple[int, ...]:

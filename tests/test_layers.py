@@ -13,11 +13,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "supervisor"
 
-WORDS = {"settings", "exits", "errors", "stored"}
+WORDS = {"settings", "exits", "errors", "stored", "streams"}
 DECIDE = {"decide"}
 UNIX = {"unix"}
 PARTS = {"child", "worker", "hooks", "control", "store", "log", "status", "config", "check", "inner"}
-PARTS |= {"announcer", "calendar", "hook_thread", "messages", "sentences", "service"}
+PARTS |= {"allowance", "announcer", "calendar", "hook_thread", "messages", "sentences", "service"}
 SHELL = {"master", "boot"}
 DOORS = {"cli", "web", "__main__"}
 

@@ -23,7 +23,7 @@ from supervisor.settings import Account, MasterSettings, PoolSettings
 from supervisor.unix.descriptors import FIRST, line_up, silence
 from supervisor.unix.loop import close_inherited
 from supervisor.unix.prctl import DEATH_SIGNAL, set_parent_death_signal
-from supervisor.unix.title import Title
+from supervisor.unix.title import Title, of_worker
 
 STDOUT, STDERR = 1, 2
 
@@ -129,7 +129,7 @@ def be_somebody(birth: Birth) -> None:
     set_parent_death_signal(DEATH_SIGNAL, birth.parent)
     for name, value in environment(birth).items():
         os.environ[name] = value
-    birth.title.set(f"{birth.master.name}: {birth.worker}", birth.worker)
+    birth.title.set(of_worker(birth.master.name, birth.worker), birth.worker)
 
 
 def environment(birth: Birth) -> dict[str, str]:

@@ -33,6 +33,7 @@ from supervisor.child.shortage import SHORTAGE
 from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE
 from supervisor.hooks import WORKER_MOMENTS, Hook, Hooks
 from supervisor.settings import Hooks as HookSettings
+from supervisor.unix.notify import way_by
 from supervisor.unix.process import leave
 from supervisor.unix.signals import IGNORE, handle, set_mask
 from supervisor.unix.usage import DUMP_SIGNAL, STACKS
@@ -60,7 +61,7 @@ def live(birth: Birth, sender: Any, hook_settings: HookSettings, tell: Tell) -> 
     if settled is None:
         return WORKER_FAILED
     if settled.notify_fd != birth.notify_fd:
-        sender = socket.socket(fileno=settled.notify_fd)
+        sender = way_by(settled.notify_fd)
     return be_worker(settled, sender, tell, lambda: load(settled, hook_settings, tell))
 
 

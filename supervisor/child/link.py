@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
-import time
 from collections.abc import Mapping
 
-from supervisor.unix.notify import form
+from supervisor.unix.notify import form, send_within
 
 LAST_SECONDS = 1.0  # longer than a busy master takes; one that is stopped must not keep a worker
 
@@ -39,11 +37,8 @@ class MasterLink:
 
     def send_last(self, fields: Mapping[str, object], seconds: float = LAST_SECONDS) -> None:
         """Wait a moment for room: a stop has all workers tell at once, and nobody will ask again."""
-        until = time.monotonic() + seconds
-        room = select.poll()
-        room.register(self._sender, select.POLLOUT)  # also waits for the queue of the other end
-        while not self.send(**fields) and (left := until - time.monotonic()) > 0:
-            room.poll(left * 1000)
+        with contextlib.suppress(OSError):  # it is gone
+            send_within(seconds, self._sender, form(**fields))
 
     def poke(self) -> None:
         """Wake the attendant."""

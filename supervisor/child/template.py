@@ -36,7 +36,7 @@ from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE
 from supervisor.hooks import flush
 from supervisor.settings import Hooks as HookSettings
 from supervisor.settings import PoolSettings
-from supervisor.unix.notify import form
+from supervisor.unix.notify import form, way_by
 from supervisor.unix.process import fork_all
 from supervisor.unix.signals import DEFAULT, handle, handlers, reset_signals, set_mask
 
@@ -218,7 +218,7 @@ def _begin(template: Template, request: Request, ours: socket.socket, theirs: so
     be_somebody(replace(birth, account=None, pool=replace(birth.pool, env={})))
     if template.collects:
         gc.enable()
-    return be_worker(birth, socket.socket(fileno=birth.notify_fd), tell, partial(_imported, template))
+    return be_worker(birth, way_by(birth.notify_fd), tell, partial(_imported, template))
 
 
 def _told_to_go(theirs: socket.socket) -> bool:

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from supervisor.cli import options
+from supervisor.cli import options, words
 from supervisor.errors import StartError
 from supervisor.exits import ClientExit
 
@@ -66,12 +66,8 @@ def check(config: str) -> int:
         return ClientExit.USAGE
     counts = [(len(settings.pools), "pool"), (sum(p.workers for p in settings.pools.values()), "worker")]
     counts += [(len(settings.tasks), "task")] if settings.tasks else []
-    click.echo(f"{config}: good: {', '.join(_count(number, word) for number, word in counts)}")
+    click.echo(f"{config}: good: {', '.join(words.count(number, word) for number, word in counts)}")
     return ClientExit.DONE
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 @click.command(epilog="Example: supervisord-lite init shop.toml")

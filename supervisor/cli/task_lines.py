@@ -78,7 +78,7 @@ def _notes(task: Object, now: datetime) -> Iterator[str]:
         trial = "" if again is None else f"; tried again {ahead(again, now)}"
         yield f"errored{_because(task.get('error') or task.get('reason'))}{trial}"
     elif task.get("failures"):
-        yield f"failed {task['failures']} time{'s' * (task['failures'] != 1)} in a row"
+        yield f"failed {words.count(task['failures'], 'time')} in a row"
     if task.get("waiting"):
         yield "one more run waits for this one"
 
@@ -94,7 +94,7 @@ def summary(tasks: Object) -> str:
     """``12 tasks: 10 running, 1 paused, 1 errored``."""
     counts = Counter(str(task.get("state", "?")) for task in tasks.values())
     found = ", ".join(f"{count} {state}" for state, count in counts.items())
-    return f"{len(tasks)} task{'s' * (len(tasks) != 1)}: {found}; see 'tasks list'"
+    return f"{words.count(len(tasks), 'task')}: {found}; see 'tasks list'"
 
 
 def notable(tasks: Object) -> Iterator[str]:

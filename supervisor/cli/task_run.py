@@ -14,9 +14,10 @@ from supervisor.cli.follow import SILENCE, Following, following, left
 from supervisor.control.client import Client, Event
 from supervisor.exits import ClientExit, signal_number
 
-# By outcome; else it failed.
+# The event of an end, by outcome; all other outcomes are failures.
 EVENTS = {"ok": "task.finished", "interrupted": "task.interrupted", "skipped": "task.skipped"}
-ENDS = frozenset({"task.finished", "task.failed", "task.interrupted", "task.skipped"})
+FAILED = "task.failed"
+ENDS = frozenset({*EVENTS.values(), FAILED})
 BY_SIGNAL = 128  # and its number: what a shell makes of it
 
 
@@ -81,7 +82,7 @@ def _ended(client: Client, name: str, run: int) -> Event | None:
     """The same from the history: its end may have come while nobody followed."""
     for row in client.call("tasks.history", name=name)["runs"]:
         if row.get("run") == run and row.get("outcome") not in {"running", "queued"}:
-            return {"event": EVENTS.get(str(row.get("outcome")), "task.failed"), **row}
+            return {"event": EVENTS.get(str(row.get("outcome")), FAILED), **row}
     return None
 
 

@@ -85,7 +85,7 @@ def _age(worker: Object, pool: Object) -> str:
 def _pool(pool: Object) -> str:
     found = [str(pool.get("state", "?")), f"{pool.get('ready', '?')} of {pool.get('desired', '?')} ready"]
     if pool.get("restarts"):
-        found.append(f"{pool['restarts']} restart{'s' * (pool['restarts'] != 1)}")
+        found.append(words.count(pool["restarts"], "restart"))
     return ", ".join(found)
 
 

@@ -32,6 +32,11 @@ def size(count: float) -> str:
     return f"{count:.1f} {unit}" if unit != "B" and count < 10 else f"{count:.0f} {unit}"  # noqa: PLR2004
 
 
+def count(number: int, word: str) -> str:
+    """``1 task``, ``2 tasks``."""
+    return f"{number} {word}{'s' * (number != 1)}"
+
+
 def until(moment: str | None) -> float | None:
     """Seconds from now to an ISO 8601 time; None for none."""
     when = _parsed(moment)

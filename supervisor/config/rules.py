@@ -17,6 +17,7 @@ from supervisor.settings import Hooks, MasterSettings, PoolSettings, SocketSetti
 from supervisor.unix.addresses import Address, parse
 
 MOST_WORKERS = 10_000
+ALWAYS = "* * * * *"  # a schedule with which only a time zone can be wrong
 NONZERO = {
     "stop_timeout", "hook_timeout", "start_timeout", "within", "watchdog", "every", "timeout",
     "initial", "max", "reset_after", "max_memory", "max_age", "max_size", "retry_after",
@@ -109,9 +110,10 @@ def of_one_kind(table: Mapping[str, Any], pool: PoolSettings, path: KeyPath) -> 
 
 def task(table: Mapping[str, Any], read: TaskSettings, path: KeyPath) -> Iterator[Problem]:
     """When it is due, and what belongs to one kind of it."""
-    if read.timezone is not None and wrong_zone(read.timezone):
-        yield Problem((*path, "timezone"), wrong_zone(read.timezone) or "")
-    zone = "UTC" if read.timezone is not None and wrong_zone(read.timezone) else read.timezone
+    zone = read.timezone
+    if zone is not None and (wrong := calendar.problem(ALWAYS, zone)):
+        yield Problem((*path, "timezone"), wrong)
+        zone = "UTC"  # what else is wrong does not hang on it
     if read.schedule is not None and (wrong := calendar.problem(read.schedule, zone)):
         yield Problem((*path, "schedule"), wrong)
     if "timezone" in table and "every" in table:
@@ -124,10 +126,6 @@ def task(table: Mapping[str, Any], read: TaskSettings, path: KeyPath) -> Iterato
         yield Problem(
             (*path, "retry_after"), "has no meaning with pause_after_failures = 0: it is never errored"
         )
-
-
-def wrong_zone(name: str) -> str | None:
-    return calendar.problem("* * * * *", name)
 
 
 def socket(table: Mapping[str, Any], read: SocketSettings, path: KeyPath) -> Iterator[Problem]:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
 
 from supervisor.settings import Output, PoolSettings, Reference, Seconds
+from supervisor.streams import Streams, is_kept
 
 OUTPUT = "@output"  # reads what workers print
 METER = "@meter"  # measures their memory
 READER = "@reader"  # reads the configuration for a reload
 STORE = "@store"  # writes the state file of tasks
 TO_THE_END = (OUTPUT, STORE)  # a stop needs them until all workers are gone
-Kept = Literal["", "others", "all"]  # from whom the master keeps a stream of its own: workers of other users
-Streams = tuple[Kept, Kept]  # stdout and stderr
 READ_SECONDS = Seconds(30.0)
 # Also beyond the deadline of a stop, once all workers are gone.
 STOP_SECONDS = Seconds(1.0)
@@ -89,14 +87,11 @@ def template(pool: PoolSettings, generation: int) -> PoolSettings:
 def print_to_us(pools: Iterable[PoolSettings], streams: Streams) -> bool:
     """Whether any of them has output that is not simply passed on."""
     return any(
-        isinstance(setting, Output) or (setting == "inherit" and _is_kept_from(pool, stream))
+        isinstance(setting, Output)
+        or (setting == "inherit" and is_kept(stream, other_user=pool.user is not None))
         for pool in pools
         for setting, stream in zip((pool.stdout, pool.stderr), streams, strict=True)
     )
-
-
-def _is_kept_from(pool: PoolSettings, stream: Kept) -> bool:
-    return stream == "all" or (stream == "others" and pool.user is not None)
 
 
 def are_measured(pools: Iterable[PoolSettings]) -> bool:

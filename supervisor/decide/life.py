@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
-from supervisor.decide import inner
 from supervisor.decide.actions import Action, KillGroup, Note
 from supervisor.decide.ascent import Ascent, moments
 from supervisor.decide.deadlines import Deadlines
@@ -33,6 +32,7 @@ from supervisor.decide.tasks import Tasks
 from supervisor.exits import End, Exit
 from supervisor.settings import Settings
 from supervisor.stored import Stored
+from supervisor.streams import Streams
 
 Plan = list[Action | Save | Ask | Reply]
 
@@ -44,7 +44,7 @@ class Life:
         self,
         settings: Settings,
         random: Callable[[], float],
-        streams: inner.Streams = ("", ""),
+        streams: Streams = ("", ""),
         tasks: Tasks | None = None,
     ) -> None:
         self.configuration, self.settings = settings, settings.master

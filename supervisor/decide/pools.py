@@ -16,6 +16,7 @@ from supervisor.decide.pool import Pool
 from supervisor.decide.worker import Worker
 from supervisor.exits import End
 from supervisor.settings import PoolSettings, Settings
+from supervisor.streams import Streams
 
 RUNS = "tasks."  # how the names of the pools begin that are runs of tasks: no name in a configuration can
 
@@ -28,7 +29,7 @@ def is_run(name: str) -> bool:
 class Pools:
     """Everybody who works here."""
 
-    def __init__(self, settings: Settings, random: Callable[[], float], streams: inner.Streams) -> None:
+    def __init__(self, settings: Settings, random: Callable[[], float], streams: Streams) -> None:
         self._ids, self._random, self._streams = itertools.count(1), random, streams
         self._patience = settings.master.stop_timeout
         self._whose: dict[int, Pool] = {}

@@ -13,10 +13,8 @@ from supervisor.settings import TaskSettings
 from supervisor.stored import RunRow
 
 RUNNING, OK, FAILED, TIMED_OUT, INTERRUPTED = "running", "ok", "failed", "timed out", "interrupted"
-QUEUED, SKIPPED = (
-    "queued",
-    "skipped",
-)  # of a run by hand that waits for the one before it, and of one that never began
+QUEUED = "queued"  # of a run by hand that waits for the one before it
+SKIPPED = "skipped"  # of a run by hand that never began
 SCHEDULE, MISSED, RETRY = "schedule", "missed", "retry"
 
 

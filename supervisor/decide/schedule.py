@@ -84,10 +84,9 @@ class Schedule:
         if due < wall - GRACE - self._settings.jitter:
             recent = self.after(anchor, wall - GRACE - self._settings.jitter)
             newest = due if recent is None or recent > wall else recent
-        every = self._settings.every
-        if every is not None:
-            steps = math.floor((wall - newest) / max(float(every), SHORTEST))
-            return newest + max(0, steps) * max(float(every), SHORTEST)
+        if self._settings.every is not None:
+            every = max(float(self._settings.every), SHORTEST)
+            return newest + max(0, math.floor((wall - newest) / every)) * every
         while (following := self.after(anchor, newest)) is not None and following <= wall:
             newest = following
         return newest

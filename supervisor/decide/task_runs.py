@@ -31,7 +31,7 @@ from supervisor.exits import WORKER_DONE, End
 from supervisor.settings import PoolSettings, Seconds, TaskSettings
 
 NEVER = "the master is stopping, and it had not begun"
-LAST_WORDS = 0.5  # seconds for a dead run's last lines to be told
+LAST_WORDS = 0.5  # seconds that the drainer has to tell the last lines of who is dead
 
 
 @dataclass

@@ -59,7 +59,7 @@ class Tasks:
         tokens = itertools.count(1)
         self._ledger, self._questions = Ledger(tokens), Questions(tokens)
         self._orders = Orders(self.tasks, self._ledger, self._begin_by_hand, self._let_go)
-        self._restore(settings, stored)
+        self.configure(settings, stored)
 
     # -- questions -------------------------------------------------------------
 
@@ -172,7 +172,7 @@ class Tasks:
     def configure(
         self, settings: Mapping[str, TaskSettings], stored: Mapping[str, Stored] = MappingProxyType({})
     ) -> None:
-        """The configuration was read again; ``stored``, where the state file is known only by that."""
+        """These are the tasks from now on; ``stored``, where the state file was not known before."""
         wall = self._moments.wall
         self._learn(stored)
         for name in [name for name in self.tasks if name not in settings]:
@@ -186,7 +186,8 @@ class Tasks:
                 self.tasks[name] = recall(its, self._schedule(its), stored.get(name), wall)
                 self._runs.take_over(self.tasks[name])
             self._settle(self.tasks[name])
-        self._forget_all(stored.keys() - settings.keys(), stored)
+        for name in stored.keys() - settings.keys():
+            self._forget(name, stored[name].task)
 
     def hush(self, on: bool) -> None:
         """Nothing begins by itself while it is quiet; what came due meanwhile was late, or missed."""
@@ -263,14 +264,6 @@ class Tasks:
 
     # -- who there is ----------------------------------------------------------
 
-    def _restore(self, settings: Mapping[str, TaskSettings], stored: Mapping[str, Stored]) -> None:
-        wall = self._moments.wall
-        self._learn(stored)
-        self._forget_all(stored.keys() - settings.keys(), stored)
-        for name, its in settings.items():
-            self.tasks[name] = recall(its, self._schedule(its), stored.get(name), wall)
-            self._settle(self.tasks[name])
-
     def _learn(self, stored: Mapping[str, Stored]) -> None:
         """What the state file holds."""
         self._runs.go_on_from(max((one.next_run for one in stored.values()), default=1))
@@ -278,10 +271,6 @@ class Tasks:
         for row in cut_short(stored.values()):
             self._ledger.write(row)
             self._news.append(lost(row))
-
-    def _forget_all(self, names: Iterable[str], stored: Mapping[str, Stored]) -> None:
-        for name in names:
-            self._forget(name, stored[name].task)
 
     def _forget(self, name: str, row: TaskRow) -> None:
         self._rows.pop(name, None)

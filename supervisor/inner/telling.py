@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from supervisor.allowance import Allowance
 from supervisor.inner.lines import harmless
 from supervisor.inner.losses import Losses
 from supervisor.unix.channel import Channel
@@ -18,35 +19,19 @@ PART = 16 * 1024  # bytes of one message; a longer line has one of its own
 MOST_WAITING = 64  # messages that the master has not taken
 
 
-class Budget:
-    """So many bytes may be told: it fills up with time.  Pure."""
-
-    def __init__(self, now: float) -> None:
-        self._left, self._at = float(BURST), now
-
-    def take(self, size: int, now: float) -> bool:
-        """Whether these may be told, too."""
-        self._left = min(BURST, self._left + RATE * max(0.0, now - self._at))
-        self._at = now
-        if size > self._left:
-            return False
-        self._left -= size
-        return True
-
-
 class Teller:
     """The way to the master."""
 
     def __init__(self, channel: Channel, losses: Losses, now: Callable[[], float]) -> None:
         self._channel, self._losses, self._now = channel, losses, now
-        self._budget = Budget(now())
+        self._allowance = Allowance(BURST, RATE, now())
 
     def tell(self, number: int, key: str, block: bytes) -> None:
         """Whole lines of worker ``number``."""
         for lines in parts(block):
             if self._channel.waiting >= MOST_WAITING:
                 self._lose(key, lines, "the master did not take them in time")
-            elif not self._budget.take(sum(map(len, lines)), self._now()):
+            elif not self._allowance.take(sum(map(len, lines)), self._now()):
                 self._lose(key, lines, f"more than {RATE >> 20} MiB a second")
             else:
                 self._channel.send({"said": number, "lines": [harmless(line) for line in lines]})

@@ -41,10 +41,10 @@ from supervisor.status import Beside, dated, snapshot
 from supervisor.stored import Stored
 from supervisor.unix.children import Children
 from supervisor.unix.clock import ClockWatch
-from supervisor.unix.doors import Doors
-from supervisor.unix.drains import STDERR, STDOUT, kept_from
+from supervisor.unix.doors import Doors, Taken
 from supervisor.unix.loop import Loop, Seen
 from supervisor.unix.process import end, has_children
+from supervisor.unix.sinks import STDERR, STDOUT, kept_from
 from supervisor.unix.usage import usage
 
 LAST_SWEEPS = 3  # a killed process may leave children of its own, which come to us
@@ -69,11 +69,8 @@ class Master:
         stored: Mapping[str, Stored],
     ) -> None:
         self.doors, self.loop = doors, loop
-        tasks = Tasks(settings.tasks, stored, _next_due, _chance, now=loop.now(), wall=time.time())
-        self.life = Life(settings, _chance, (kept_from(STDOUT), kept_from(STDERR)), tasks)
-        if taken := doors.taken:
-            self.life.opening.taken(taken.address, taken.holders, taken.error, loop.now())
-        self.children = Children(loop)
+        self.life = _life(settings, stored, doors.taken, loop.now())
+        self.children, self.clock = Children(loop), ClockWatch()
         self.hooks = HookThread(settings)
         self.announcer = Announcer(settings.master, loop)
         self.voice = Voice(self.life, self.announcer, self.hooks, environ, loop.now())
@@ -100,12 +97,15 @@ class Master:
         self.server = Server(loop, doors.control.socket, requests.answer, self._server_failed)
         self.announcer.publish = self.server.publish
         self.hands.reply = self._reply
-        self.clock = ClockWatch()
+        self._watch()
+
+    def _watch(self) -> None:
+        """Hear of all that is open already."""
         if self.clock.fd >= 0:
-            loop.watch(self.clock.fd, "clock")
-        for receiver in doors.receivers():
-            loop.watch(receiver.socket.fileno(), "notify")
-        loop.watch(self.hooks.fd, "hook")
+            self.loop.watch(self.clock.fd, "clock")
+        for receiver in self.doors.receivers():
+            self.loop.watch(receiver.socket.fileno(), "notify")
+        self.loop.watch(self.hooks.fd, "hook")
 
     # -- turns ---------------------------------------------------------------------
 
@@ -239,6 +239,15 @@ class Master:
 
     def _server_failed(self, error: Exception) -> None:
         self.tell("master.error", traceback="".join(traceback.format_exception(error)))
+
+
+def _life(settings: Settings, stored: Mapping[str, Stored], taken: Taken | None, now: float) -> Life:
+    """What is decided from: all of it as it is at the start."""
+    tasks = Tasks(settings.tasks, stored, _next_due, _chance, now=now, wall=time.time())
+    life = Life(settings, _chance, (kept_from(STDOUT), kept_from(STDERR)), tasks)
+    if taken:
+        life.opening.taken(taken.address, taken.holders, taken.error, now)
+    return life
 
 
 def _next_due(task: TaskSettings, after: float) -> float | None:

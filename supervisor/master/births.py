@@ -30,9 +30,10 @@ from supervisor.settings import Hooks
 from supervisor.unix import title
 from supervisor.unix.children import Children
 from supervisor.unix.doors import Doors
-from supervisor.unix.drains import STDERR, STDOUT, Drains, Told, sink_of
+from supervisor.unix.drains import Drains
 from supervisor.unix.loop import Loop
 from supervisor.unix.meter import Meter
+from supervisor.unix.sinks import STDERR, STDOUT, Told, sink_of
 from supervisor.unix.stores import Stores
 from supervisor.unix.templates import Templates
 

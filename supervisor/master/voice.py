@@ -16,13 +16,13 @@ from supervisor.decide.actions import Note
 from supervisor.decide.inner import is_inner
 from supervisor.decide.life import Life
 from supervisor.decide.pools import is_run
+from supervisor.decide.task_runs import LAST_WORDS
 from supervisor.decide.worker import Worker
 from supervisor.hook_thread import HookThread
 from supervisor.service import Service
 from supervisor.status import dated, iso
 from supervisor.unix.notify import Systemd, watchdog_interval
 
-LAST_WORDS = 0.5  # seconds that the drainer has to tell a worker's last lines
 # Of the master's own processes only what went wrong is worth more than debugging.
 WORTH_SAYING = ("worker.failed", "worker.killed", "worker.continued", "worker.stack", "signal.denied")
 # The beginning and the end of a task's run have events of their own.

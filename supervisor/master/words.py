@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from supervisor.allowance import Allowance
 from supervisor.log import LEVELS
 
 # Event to its fields.  The other events are the master's alone.
@@ -25,21 +26,16 @@ AT_ONCE, A_SECOND = 64.0, 1.0  # events of one worker: so many, and then so many
 
 @dataclass
 class _Speaker:
-    """What is left of a worker's room in the log."""
+    """A worker, and its room in the log."""
 
     identity: Mapping[str, Any]
-    room: float
-    at: float
+    room: Allowance
     left_out: int = 0
 
     def may_speak(self, now: float) -> bool:
-        self.room = min(AT_ONCE, self.room + (now - self.at) * A_SECOND)
-        self.at = now
-        if self.room < 1:
-            self.left_out += 1
-            return False
-        self.room -= 1
-        return True
+        may = self.room.take(1, now)
+        self.left_out += not may
+        return may
 
 
 class Words:
@@ -51,7 +47,7 @@ class Words:
 
     def hear(self, worker: int, identity: Mapping[str, Any], text: str, now: float) -> None:
         """Number ``worker`` wants this in the log."""
-        speaker = self._speakers.setdefault(worker, _Speaker(identity, AT_ONCE, now))
+        speaker = self._speakers.setdefault(worker, _Speaker(identity, Allowance(AT_ONCE, A_SECOND, now)))
         # The room first: to read what a flood brings would be work enough to hold up the loop.
         if speaker.may_speak(now) and (said := _read(text)):
             self._tell_left_out(speaker)

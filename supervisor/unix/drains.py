@@ -10,34 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
 from dataclasses import dataclass
-from typing import Literal
 
 from supervisor.settings import Output
 from supervisor.unix.channel import Channel, Message
 from supervisor.unix.loop import Loop
+from supervisor.unix.sinks import Sink, Terminal
 
-STDOUT, STDERR = 1, 2
 TERMINAL, INHERITED = "terminal", "the master's own output"  # keys of losses of nobody's file
-
-
-@dataclass(frozen=True)
-class Terminal:
-    """The terminal at the master's own descriptor ``fd``, shared by all: lines get a prefix.
-
-    Or the file there, for workers who must not have it themselves: their lines are passed on as they are.
-    """
-
-    fd: int
-
-
-@dataclass(frozen=True)
-class Told:
-    """The master itself, which makes events of the lines: of what has no file of its own."""
-
-
-Sink = Output | Terminal | Told
 
 
 @dataclass(frozen=True)
@@ -70,39 +50,6 @@ class Lost:
         parts += [f"{self.dropped} lines dropped"] if self.dropped else []
         parts += [f"{self.cut} overlong lines cut"] if self.cut else []
         return f"{self.key}: {'; '.join(parts)}"
-
-
-Kept = Literal["", "others", "all"]  # who must not have a stream of the master's: nobody, other users
-
-
-def kept_from(fd: int) -> Kept:
-    """From whom the master's descriptor ``fd`` (1 or 2) is kept, though they inherit it: they get a pipe.
-
-    A terminal from all: each line gets a name.  A file from other users: who has it open for writing
-    can empty it (ftruncate(2), also with O_APPEND), and with `start --daemon` it is the log.
-    """
-    if os.isatty(fd):
-        return "all"
-    return "others" if stat.S_ISREG(os.fstat(fd).st_mode) else ""
-
-
-def sink_of(
-    setting: Literal["inherit", "null"] | Output, fd: int, *, other_user: bool = False
-) -> Sink | None:
-    """Where a worker's descriptor ``fd`` (1 or 2) is drained to; None where it needs no drainer."""
-    if isinstance(setting, Output):
-        return setting
-    if setting == "null" or kept_from(fd) not in (("all", "others") if other_user else ("all",)):
-        return None
-    return Terminal(STDOUT if _is_same(fd, STDOUT) else fd)
-
-
-def _is_same(fd: int, other: int) -> bool:
-    """Then stdout and stderr share one pipe, so their lines stay in order."""
-    one, two = os.fstat(fd), os.fstat(other)
-    if os.isatty(fd):
-        return os.isatty(other) and one.st_rdev == two.st_rdev
-    return (one.st_dev, one.st_ino) == (two.st_dev, two.st_ino)
 
 
 @dataclass(frozen=True)

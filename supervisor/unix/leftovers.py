@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from supervisor.unix.addresses import Address
+from supervisor.unix.title import MASTER, of_worker
 
 _LISTENS_TCP = "0A"  # TCP_LISTEN, net/tcp_states.h
 _LISTENS_UNIX = 0x10000  # __SO_ACCEPTCON, linux/net.h
@@ -46,7 +47,7 @@ class Leftovers:
         for pid in _processes() if inodes else ():
             if (title := self._worker(pid)) and (held := inodes & _sockets(pid)):
                 known |= held
-                living = living or title.startswith("master (")
+                living = living or title.startswith(MASTER)
                 workers.append(f"{title} (pid {pid})")
         return workers, living, known
 
@@ -55,7 +56,7 @@ class Leftovers:
         try:
             if os.stat(f"/proc/{pid}").st_uid not in self.uids:
                 return ""
-            title, opening = _read(pid, "cmdline").partition("\0")[0], f"{self.name}: "
+            title, opening = _read(pid, "cmdline").partition("\0")[0], of_worker(self.name, "")
             if title.startswith(opening):
                 return title.removeprefix(opening)
             pairs = (text.partition("=") for text in _read(pid, "environ").split("\0"))

@@ -121,22 +121,32 @@ def _one_line(text: str) -> str:
     return text.replace("\n", " ").encode("utf-8", "replace").decode()
 
 
-def hand_over(fd: int, data: bytes, seconds: float) -> bool:
-    """Send one message to the master, waiting for room; false if it is gone, or does not read in time.
+def way_by(fd: int) -> socket.socket:
+    """The inherited socket to the master.  All workers share it, so all share its mode: it blocks.
 
-    The socket is shared by all workers, so its mode must not be changed.
+    With a default timeout, which an application may have set, `socket` would have it not block.
     """
+    way = socket.socket(fileno=fd)
+    way.setblocking(True)
+    return way
+
+
+def hand_over(fd: int, data: bytes, seconds: float) -> bool:
+    """Send one message to the master, waiting for room; false if it is gone, or does not read in time."""
+    with contextlib.suppress(OSError), way_by(os.dup(fd)) as way:
+        return send_within(seconds, way, data)
+    return False
+
+
+def send_within(seconds: float, way: socket.socket, data: bytes) -> bool:
+    """Send one message, waiting for room; false if there was none in time.  OSError: nobody is there."""
     until = time.monotonic() + seconds
-    try:
-        with socket.socket(fileno=os.dup(fd)) as way:
-            poll = select.poll()
-            poll.register(way, select.POLLOUT)  # of a connected datagram socket: there is room over there
-            while not _sent(way, data):
-                if (left := until - time.monotonic()) <= 0:
-                    return False
-                poll.poll(left * 1000)
-    except OSError:
-        return False
+    room = select.poll()
+    room.register(way, select.POLLOUT)  # of a connected datagram socket: there is room over there
+    while not _sent(way, data):
+        if (left := until - time.monotonic()) <= 0:
+            return False
+        room.poll(left * 1000)
     return True
 
 

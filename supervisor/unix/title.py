@@ -13,6 +13,7 @@ from supervisor.unix.prctl import set_name
 
 ARG_START, ARG_END = 45, 46  # fields of /proc/self/stat, from the state on
 LONGEST_NAME = 15
+MASTER = "master ("  # in place of a worker's name, none of which has a space
 
 
 class Title:
@@ -31,9 +32,14 @@ class Title:
             self._memory.raw = data.ljust(self._length - 1, b"\0") + b"."
 
 
+def of_worker(name: str, worker: str) -> str:
+    """``shop: web.0``: of the master ``name``."""
+    return f"{name}: {worker}"
+
+
 def of_master(name: str, file: str) -> str:
     """By it a master is told from others of the same name."""
-    return f"{name}: master ({file})"
+    return of_worker(name, f"{MASTER}{file})")
 
 
 def find() -> Title:

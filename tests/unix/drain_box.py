@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from supervisor.settings import Output
-from supervisor.unix.drains import Drains, Last, Lost, Sink
+from supervisor.unix.drains import Drains, Last, Lost
 from supervisor.unix.loop import Loop
+from supervisor.unix.sinks import Sink
 
 SECONDS = 60.0  # the safety net of every wait
 

@@ -16,7 +16,8 @@ import pytest
 from drain_box import SECONDS, Box, box, sink
 
 from supervisor.settings import Output
-from supervisor.unix.drains import TERMINAL, Terminal, sink_of
+from supervisor.unix.drains import TERMINAL
+from supervisor.unix.sinks import Terminal, sink_of
 
 __all__ = ["box", "sink"]
 
@@ -111,7 +112,7 @@ def test_only_what_needs_it_is_drained(terminal: tuple[int, int], sink: Output, 
         assert sink_of("null", terminal[1]) is None
         assert sink_of(sink, file.fileno()) is sink
     script = (
-        "import sys; from supervisor.unix.drains import sink_of;"
+        "import sys; from supervisor.unix.sinks import sink_of;"
         "sys.exit(repr((sink_of('inherit', 1), sink_of('inherit', 2))) != sys.argv[1])"
     )
     for stderr, expected in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.child.link import MasterLink
+from supervisor.unix.notify import hand_over
 
 
 @pytest.fixture
@@ -73,3 +75,16 @@ def test_a_master_that_is_gone_is_not_waited_for(ends: tuple[socket.socket, sock
     began = time.monotonic()
     MasterLink(worker, -1).send_last({"STOPPING": 1}, 60.0)
     assert time.monotonic() - began < 10
+
+
+def test_what_an_application_sets_for_its_sockets_changes_none_that_all_share(
+    ends: tuple[socket.socket, socket.socket],
+) -> None:
+    """With a default timeout Python's sockets do not block, and neither would those of other workers."""
+    _, worker = ends
+    socket.setdefaulttimeout(5.0)
+    try:
+        assert not hand_over(worker.fileno(), b"X_LOG={}", 0.0)
+    finally:
+        socket.setdefaulttimeout(None)
+    assert os.get_blocking(worker.fileno())
