@@ -97,3 +97,10 @@ def test_a_socket_of_the_service_manager_is_a_note_and_no_mistake() -> None:
             "only the start can tell whether a socket unit passes one by the name 'http'"
         )
     ]
+
+
+def test_a_folder_for_a_unix_socket_is_looked_at(folder: Path) -> None:
+    """Only there can it be bound."""
+    text = f"{POOL}[sockets.good]\nbind = 'unix:there/a.sock'\n[sockets.bad]\nbind = 'unix:nowhere/a.sock'\n"
+    wrong = f"there is no folder {folder}/nowhere: make it, or name another file"
+    assert checked(text) == [f"sockets.bad.bind: {wrong}"]

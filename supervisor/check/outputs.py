@@ -1,4 +1,4 @@
-"""Whether what the configuration names for output can be written to, as far as a look can tell.
+"""Whether what the configuration names for output, and for sockets, can be made, as far as a look can tell.
 
 Looks as the user who checks, who should be the one who will start the master:
 the master makes these files, and no folder for them.  Changes nothing.
@@ -19,6 +19,10 @@ def problems(settings: Settings) -> Iterator[Problem]:
     for path, file in _files(settings):
         if wrong := wrong_with(file):
             yield Problem(path, wrong)
+    for name, socket in settings.sockets.items():
+        scheme, _, file = socket.bind.partition(":")
+        if scheme == "unix" and (wrong := _wrong_with_folder(os.path.dirname(file))):
+            yield Problem(("sockets", name, "bind"), wrong)
 
 
 def _files(settings: Settings) -> Iterator[tuple[KeyPath, str]]:

@@ -8,11 +8,14 @@ it.  pthread_create(3), getrlimit(2)
 from __future__ import annotations
 
 import errno
+import os
+import sys
 from collections.abc import Mapping
 
 from supervisor.child.standing import in_force
 
-SHORTAGE = (OSError, MemoryError, RuntimeError)  # of descriptors, of memory, of threads
+# Of descriptors, of memory, of threads; of a library that another user may not read.
+SHORTAGE = (OSError, MemoryError, RuntimeError, ImportError)
 SUSPECTS: Mapping[int | None, tuple[str, ...]] = {
     errno.EMFILE: ("nofile",),
     errno.ENOMEM: ("as", "data"),
@@ -23,6 +26,8 @@ SUSPECTS: Mapping[int | None, tuple[str, ...]] = {
 def words(worker: str, pool: str, error: BaseException) -> str:
     """Why ``worker`` does not start, and what to do."""
     said = f"cannot start {worker}: {str(error) or 'out of memory'}"  # a MemoryError says nothing
+    if isinstance(error, ImportError):
+        return f"{said}; uid {os.geteuid()} must be able to read the Python in {sys.base_prefix}"
     number = _number(error)
     if number not in SUSPECTS:
         return said

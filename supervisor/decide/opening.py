@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from supervisor.decide.actions import Action, Listen, Note
 
 AGAIN_SECONDS = 0.25
+SLACK_SECONDS = 2.0  # a worker that needs all of its `stop_timeout` kills itself only then
 
 
 class Opening:
@@ -28,7 +29,7 @@ class Opening:
     def taken(self, address: str, holders: Sequence[str], error: str, now: float) -> None:
         """Fact: somebody who will be gone soon has this address; at the end of all patience, a failure."""
         if self.address is None:
-            self._began, self.until = now, now + self._patience
+            self._began, self.until = now, now + self._patience + SLACK_SECONDS
         if self.address != address:
             fields = {"address": address, "holders": list(holders) or None, "seconds": self.until - now}
             self._news.append(Note("start.waiting", None, fields))

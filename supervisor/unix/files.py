@@ -48,6 +48,7 @@ def where_it_leads(path: str) -> str:
 
     Each link on the way counts.  OSError (ELOOP): somebody else could have made one of them.
     """
+    _refuse_planted(path)
     for _ in range(MOST_LINKS):
         if not os.path.islink(path):
             return path
@@ -57,6 +58,16 @@ def where_it_leads(path: str) -> str:
                 raise OSError(errno.ELOOP, f"it is a symlink, and others may write to {one}")
         path = os.path.join(folder, os.readlink(path))
     raise OSError(errno.ELOOP, "its symlinks lead in a circle")
+
+
+def _refuse_planted(path: str) -> None:
+    """A folder on the way may be a link, too: not one of somebody else's, where he could put it."""
+    above = os.path.dirname(os.path.abspath(path))
+    while (folder := os.path.dirname(above)) != above:
+        theirs = os.path.islink(above) and os.lstat(above).st_uid not in (0, os.geteuid())
+        if theirs and _is_open_to_others(folder):
+            raise OSError(errno.ELOOP, f"{above} is a symlink, and others may write to {folder}")
+        above = folder
 
 
 def _is_open_to_others(folder: str) -> bool:

@@ -7,7 +7,7 @@ from kernel import kernel
 
 from supervisor.decide.actions import Listen, Note
 from supervisor.decide.life import Life
-from supervisor.decide.opening import AGAIN_SECONDS
+from supervisor.decide.opening import AGAIN_SECONDS, SLACK_SECONDS
 from supervisor.decide.stopping import Firmness
 
 ADDRESS, HOLDERS, ERROR = "127.0.0.1:80", ("web.0 (pid 7)",), "sockets.http: cannot bind 127.0.0.1:80"
@@ -28,7 +28,7 @@ def test_it_says_once_what_is_waited_for_and_begins_nothing() -> None:
     plan = one.plan(1000.0)
     [note] = notes([*plan], "start.waiting")
     assert plan == [note]
-    assert note.fields == {"address": ADDRESS, "holders": [*HOLDERS], "seconds": 30.0}
+    assert note.fields == {"address": ADDRESS, "holders": [*HOLDERS], "seconds": 30.0 + SLACK_SECONDS}
     one.opening.taken(ADDRESS, HOLDERS, ERROR, 1000.2)
     assert one.plan(1000.2) == []
     assert one.state == "starting"

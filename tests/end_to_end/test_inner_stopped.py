@@ -102,6 +102,7 @@ def test_a_worker_that_somebody_has_stopped_stays_so(program: Start) -> None:
     one = program(COUNTS, ALL).ready()
     worker, drainer = one.worker("a.0"), inner(one, "@output.0")
     os.kill(worker, signal.SIGSTOP)
+    one.wait_until(lambda: stopped(worker))  # on a busy machine that takes a while
     os.kill(drainer, signal.SIGSTOP)
     one.wait_for("inner.continued")
     assert stopped(worker)

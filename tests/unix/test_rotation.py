@@ -279,6 +279,27 @@ def test_a_symlink_is_refused_where_others_could_have_planted_it(where: str, mak
     assert not (data / "victim").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a link that is another user's")
+def test_a_folder_on_the_way_that_somebody_else_has_linked_is_refused(make: Make, path: Path) -> None:
+    """He could have it lead to any folder of ours; an administrator's own link is followed."""
+    victim = path.parent / "victim"
+    victim.mkdir()
+    path.parent.chmod(0o777)
+    planted = path.parent / "sub"
+    planted.symlink_to(victim)
+    path = planted / path.name
+    file = RotatingFile(str(path))
+    file.close()
+    assert (victim / path.name).exists()
+    os.lchown(planted, 65534, 65534)
+    (victim / path.name).unlink()
+    assert RotatingFile(str(path)).problem == (
+        f"cannot open {path}: {planted} is a symlink, and others may write to {planted.parent}; "
+        "name the file that is meant"
+    )
+    assert not (victim / path.name).exists()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a folder away")
 def test_a_symlink_in_the_folder_of_the_workers_user_is_refused_to_root(make: Make, path: Path) -> None:
     os.chown(path.parent, NOBODY, NOBODY)
