@@ -55,6 +55,7 @@ class Hands:
         """Do everything that was planned; the forks last, and all at once.
 
         Workers are signalled and forked before they are spoken of: they do their part meanwhile.
+        All else is said at its time: the service manager hears of a stop before they do.
         """
         starts: list[actions.Start] = []
         notes: list[Note] = []
@@ -62,7 +63,7 @@ class Hands:
             for action in plan:
                 if isinstance(action, actions.Start):
                     starts.append(action)
-                elif isinstance(action, Note):
+                elif isinstance(action, Note) and action.worker is not None:
                     notes.append(action)
                 else:
                     if not isinstance(action, SIGNALS):
@@ -79,6 +80,8 @@ class Hands:
 
     def _do(self, action: Action | Save | Ask | Reply) -> None:  # noqa: C901, PLR0912  # every action has its case here
         match action:
+            case Note():
+                self._voice.say(action)
             case actions.Stop(id, replace):
                 self._stop(id, replace=replace)
             case actions.Quiet(id, on):
