@@ -86,7 +86,10 @@ class Drainer:
 
         Then the pipes end one by one, and stop_timeout after the master's death the attendant ends us.
         """
-        return self._worker.stopping and (os.getppid() == self._parent or not self._streams)
+        if not self._worker.stopping:
+            return False
+        self._listen()  # the last that a dead master said may be a pipe that somebody still writes to
+        return os.getppid() == self._parent or not self._streams
 
     def _answer(self, seen: Seen) -> None:
         match seen.kind:

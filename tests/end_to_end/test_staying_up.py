@@ -193,8 +193,8 @@ def test_a_slot_that_is_not_to_be_restarted_is_finished(
 def test_on_failure_restarts_failures(program: Start) -> None:
     """on-failure: an exit 1 is replaced."""
     one = program(ONCE, pool('restart = "on-failure"\noptions = {how = 1}'))
-    one.wait_for("worker.failed", code=1)
-    one.wait_for("worker.started", since=one.mark())
+    failed = one.wait_for("worker.failed", code=1)
+    one.wait_for("worker.started", since=one.events.index(failed))
     one.stop(0)
 
 
