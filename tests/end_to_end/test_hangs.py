@@ -115,8 +115,8 @@ def test_a_worker_that_holds_the_interpreter_in_c_is_told_from_its_stack(program
     """
     one = program(app, pool('watchdog = "1s"')).ready()
     assert "in_c" in one.wait_for("worker.stack")["stack"]
-    one.wait_for("worker.failed", signal="SIGKILL")
-    one.wait_for("worker.ready", since=one.mark())
+    failed = one.wait_for("worker.failed", signal="SIGKILL")
+    one.wait_for("worker.ready", since=one.events.index(failed))
     one.signal(signal.SIGQUIT)
     one.wait(3)
 
@@ -165,7 +165,8 @@ def test_a_wedged_worker_that_was_asked_by_hand_is_killed(program: Start) -> Non
     pid = one.worker("a.0")
     os.kill(pid, signal.SIGTERM)
     assert "wedged" in one.wait_for("worker.stack", pid=pid)["stack"]
-    assert "did not stop" in one.wait_for("worker.failed", pid=pid, signal="SIGKILL")["reason"]
-    one.wait_for("worker.ready", since=one.mark())
+    failed = one.wait_for("worker.failed", pid=pid, signal="SIGKILL")
+    assert "did not stop" in failed["reason"]
+    one.wait_for("worker.ready", since=one.events.index(failed))
     one.signal(signal.SIGQUIT)
     one.wait(3)

@@ -237,8 +237,8 @@ def test_without_proc(program: Start) -> None:
     bare = ["unshare", "--mount", "sh", "-c", 'umount -l /proc && exec "$@"', "sh"]
     one = program(WAITS, ONE, before=bare).ready()
     os.kill(one.worker("a.0"), signal.SIGKILL)
-    one.wait_for("worker.failed")
-    one.wait_for("worker.ready", since=one.mark())
+    failed = one.wait_for("worker.failed")
+    one.wait_for("worker.ready", since=one.events.index(failed))
     assert one.status()["pools"]["a"]["workers"][0]["memory"] is None
     one.stop(0)
 
