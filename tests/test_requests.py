@@ -19,12 +19,12 @@ def requests(life: object) -> Requests:
 def test_a_reload_is_answered_with_its_number_which_its_events_will_carry() -> None:
     asked: list[object] = []
 
-    def renew(reason: str, now: float, by: str | None) -> int:
-        asked.append((reason, now, by))
+    def renew(reason: str, by: str | None) -> int:
+        asked.append((reason, by))
         return 3
 
     assert requests(SimpleNamespace(stop=None, renew=renew)).answer("reload", {}, 0) == {"reload": 3}
-    assert asked == [("SIGHUP", 5.0, "command")]
+    assert asked == [("SIGHUP", "command")]
 
 
 def test_nothing_is_reloaded_while_it_stops() -> None:

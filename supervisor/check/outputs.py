@@ -15,7 +15,7 @@ from supervisor.settings import Output, Settings
 
 
 def problems(settings: Settings) -> Iterator[Problem]:
-    """Of the log and of the output of each pool."""
+    """Of the log, of the output of each pool, and of the folders of unix sockets."""
     for path, file in _files(settings):
         if wrong := wrong_with(file):
             yield Problem(path, wrong)

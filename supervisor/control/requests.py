@@ -64,7 +64,7 @@ class Requests:
         """The number of the reload that will include this request: its events carry it."""
         if self._life.stop is not None:
             raise Refusal(REFUSED, "it is stopping already: nothing is reloaded any more")
-        return self._life.renew("SIGHUP", self._now(), by=COMMAND)
+        return self._life.renew("SIGHUP", by=COMMAND)
 
     def _hush(self, on: bool) -> None:
         if self._life.stop is not None:

@@ -163,7 +163,7 @@ class Life:
             self.everybody.hush(on)
             self.tasks.hush(on)
 
-    def renew(self, reason: str, _now: float, by: str | None = None) -> int:
+    def renew(self, reason: str, by: str | None = None) -> int:
         """Reload; return the number of the reload that will have read the file after now.
 
         Wishes during one merge into one more after it.

@@ -25,7 +25,7 @@ class Runs:
         self._starts: list[StartRun] = []
 
     def go_on_from(self, number: int) -> None:
-        """No run before this number is known to be free."""
+        """The state file has runs up to this number: begin there, if no higher one was given yet."""
         self._numbers = itertools.count(max(number, self.number()))
 
     def number(self) -> int:

@@ -207,7 +207,7 @@ class Master:
                 for child in self.children.halted(self.life.everybody.of_the_master()):
                     self.life.everybody.halted(child)
             case signal.SIGHUP:
-                self.life.renew(name, now)
+                self.life.renew(name)
             case _:
                 self.tell("signal.ignored", "warning", signal=name, reason="it has no meaning here")
 

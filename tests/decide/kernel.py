@@ -119,7 +119,7 @@ class Kernel:
 
     def renew(self, reason: str = "SIGHUP") -> int:
         """Ask for a reload."""
-        number = self.life.renew(reason, self.now)
+        number = self.life.renew(reason)
         self.promised[number] = self.now
         return number
 

@@ -89,6 +89,6 @@ def test_a_stop_does_not_wait_and_tries_nothing_any_more() -> None:
 def test_a_reload_waits_until_there_is_something_to_reload() -> None:
     one = life()
     one.plan(1000.0)
-    one.renew("SIGHUP", 1000.1)
+    one.renew("SIGHUP")
     assert one.plan(1000.1) == []
     assert one.reload is None

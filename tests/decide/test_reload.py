@@ -246,7 +246,7 @@ def test_a_stop_ends_both_generations_in_every_stage(after: float, firmness: Fir
 def test_a_reload_is_refused_once_a_stop_has_begun() -> None:
     k = running(pool())
     ask(k)
-    k.life.renew("SIGHUP", k.now)
+    k.life.renew("SIGHUP")
     stopped(k)
     assert (k.notes("reload.started"), len(k.notes("signal.ignored"))) == ([], 1)
 
