@@ -1,6 +1,6 @@
 """HTTP load on a listening socket, and what of it failed.
 
-`Wrk` sends as much as it can and counts.  A `Visitor` is slower, looks at each
+`Wrk` sends thousands a second and counts.  A `Visitor` is slower, looks at each
 answer, and tells in words what went wrong.  A refused or reset connection is a
 failure, and so is one that ends before its answer is complete; to wait is none.
 """
@@ -16,8 +16,10 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 PATIENCE = 30  # seconds: a safety net
+PACE = str(Path(__file__).with_name("pace.lua"))
 PAUSE = 0.01  # seconds that a visitor thinks, so that connections are idle at times
 CLOSE = "Connection: close"
 HOST = "Host: test"
@@ -30,7 +32,7 @@ class Wrk:
 
     def __init__(self, address: Address, header: str, connections: int = 8) -> None:
         url = f"http://{address[0]}:{address[1]}/wrk"
-        options = ["-t1", f"-c{connections}", "-d1h", f"--timeout={PATIENCE}s", "-H", header]
+        options = ["-t1", f"-c{connections}", "-d1h", f"--timeout={PATIENCE}s", "-s", PACE, "-H", header]
         self.process = subprocess.Popen(["wrk", *options, url], stdout=subprocess.PIPE, text=True)
 
     def end(self) -> tuple[int, list[str]]:

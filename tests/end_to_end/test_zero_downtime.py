@@ -152,7 +152,7 @@ def test_reloads_with_broken_code_fail_no_request(program: Start, tmp_path: Path
     assert (least(one, "target"), least(one, "asgi")) == (4, 4)
     one.stop()
     assert result.failed == []
-    assert result.requests > REQUESTS
+    assert result.requests > REQUESTS / 2  # there are two of these tests
 
 
 # Recycling
