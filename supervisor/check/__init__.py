@@ -23,7 +23,6 @@ from supervisor.check import outputs, programs
 from supervisor.check.given import notes
 from supervisor.child.standing import variables
 from supervisor.config.problems import KeyPath, Problem, line
-from supervisor.decide.task_runs import as_pool
 from supervisor.settings import Account, Hooks, PoolSettings, Settings
 
 __all__ = ["check", "notes"]
@@ -100,7 +99,7 @@ def _pools(settings: Settings) -> Iterator[tuple[KeyPath, PoolSettings]]:
     """All that runs code of users, by where it is written: a run of a task is a pool of one worker."""
     yield from ((("pools", name), pool) for name, pool in settings.pools.items())
     for name, task in settings.tasks.items():
-        yield ("tasks", name), as_pool(task, settings.master.stop_timeout)
+        yield ("tasks", name), task.as_pool(settings.master.stop_timeout)
 
 
 def _hooks(hooks: Hooks, path: KeyPath) -> Iterator[Wanted]:
