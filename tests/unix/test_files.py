@@ -16,6 +16,7 @@ from control_box import NOBODY
 from supervisor.errors import AlreadyRunningError, StartError
 from supervisor.unix import files
 from supervisor.unix.files import Pidfile, make_folder
+from supervisor.unix.held import make_folder_of
 
 
 @pytest.mark.parametrize("before", [None, b"", b"garbage", b"\0\0", b"-1\n", b"0\n", b"1" * 1_000_000])
@@ -168,6 +169,8 @@ def test_a_folder_that_somebody_else_has_linked_is_refused_and_nothing_is_made(t
         f"cannot make the folder {tmp_path}/link/two: {tmp_path}/link is a symlink, "
         f"and others may write to {tmp_path}; give another one"
     )
+    with pytest.raises(StartError, match="others may write to"):
+        make_folder_of(str(tmp_path / "link" / "three" / "state" / "shop.sqlite"))
     assert os.listdir(tmp_path / "victim") == ["one"]
 
 
