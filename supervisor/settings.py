@@ -22,6 +22,8 @@ Restart = Literal["always", "on-failure", "never"]
 OnGiveUp = Literal["park", "exit"]
 Ready = Literal["auto", "notify"]
 
+RUNS = "tasks."  # how the names of the pools begin that are runs of tasks: no name in a configuration can
+
 
 @dataclass(frozen=True)
 class Backoff:
@@ -161,6 +163,18 @@ class TaskSettings:
     missed: Literal["skip", "once"] = "skip"
     pause_after_failures: int = 1
     retry_after: Seconds | None = None
+
+    def as_pool(self, stop_timeout: Seconds) -> PoolSettings:
+        """One run: a pool of one worker that is never replaced."""
+        return PoolSettings(
+            RUNS + self.name,
+            target=self.target,
+            command=self.command,
+            options=self.options,
+            env=self.env,
+            stop_timeout=stop_timeout,
+            restart="never",
+        )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from supervisor.decide.life import Life
 from supervisor.decide.pool import Pool
 from supervisor.decide.slots import Slot
 from supervisor.decide.worker import State, Worker
+from supervisor.sentences import said
 
 SHOWN = {
     State.FORKING: "starting",
@@ -24,6 +25,7 @@ SHOWN = {
     State.STOPPING: "stopping",
     State.KILLED: "stopping",
 }
+WAITS = "waiting for {address}, [still held by {holders} of a dead master|which is still in use]"
 TIMES = frozenset({"since", "until", "paused_until", "next_run", "started_at", "due"})
 
 
@@ -52,7 +54,15 @@ def snapshot(life: Life, beside: Beside, now: float) -> dict[str, Any]:
         "last_reload": beside.last_reload(),
         "pools": {pool.name: _pool(pool, now, beside) | _reason(life, pool, now) for pool in _pools(life)},
         "tasks": dated(life.tasks.list()),
-    }
+    } | ({"reason": waits} if (waits := _waits(life)) else {})
+
+
+def _waits(life: Life) -> str | None:
+    """For what a whole start waits, where it does."""
+    opening = life.opening
+    if life.stop is not None or not opening.waiting:
+        return None
+    return said(WAITS, {"address": opening.address, "holders": [*opening.holders] or None})
 
 
 def _pools(life: Life) -> list[Pool]:
@@ -160,8 +170,8 @@ def iso(wall: float) -> str:
 
 def summary(life: Life) -> str:
     """One line for the service manager's STATUS."""
-    if life.stop is None and life.opening.waiting:
-        return f"{life.state}: waiting for {life.opening.address}, which is still in use"
+    if waits := _waits(life):
+        return f"{life.state}: {waits}"
     pools = ", ".join(f"{p.name} {p.up}/{p.slots.size}" for p in life.pools.values())
     if life.stop is None:
         return f"{life.state}: {pools} ready"

@@ -1,7 +1,10 @@
-"""What tests of the configuration do over and over: write config.toml here and read it."""
+"""What tests of the configuration do over and over: write config.toml here and read it, also as nobody."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from supervisor.config import read
 from supervisor.errors import ConfigError
 from supervisor.settings import Settings
 
+NOBODY = 65534
 POOL = '[pools.web]\ntarget = "app:run"\n'
 
 
@@ -37,3 +41,13 @@ def unreadable(path: str) -> str:
         read(path, {})
     (line,) = refused.value.problems
     return line
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without the rights of root, which the test has and gets back."""
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from reading import written
+from reading import NOBODY, as_nobody, written
 
 from supervisor.check import check, notes
 from supervisor.config import read
 
-NOBODY = 65534
 POOL = "[pools.a]\ncommand = ['/bin/true']\n"
 
 
@@ -31,15 +28,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def checked(text: str) -> list[str]:
     written(text)
     return [line.removeprefix("config.toml: ") for line in check(read("config.toml", os.environ))]
-
-
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @pytest.mark.parametrize("name", ["log", "there/log", "/dev/null", "/dev/stdout", "config.toml"])

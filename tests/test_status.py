@@ -161,6 +161,28 @@ def test_quiet(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
+    ("holders", "words"),
+    [
+        (["a.0 (pid 7)"], "still held by a.0 (pid 7) of a dead master"),
+        (["a.0 (pid 7)"] * 12, f"still held by {'a.0 (pid 7), ' * 9}a.0 (pid 7) and 2 more of a dead master"),
+        ([], "which is still in use"),
+    ],
+)
+def test_a_start_that_waits_for_an_address_says_for_what_and_for_whom(
+    stage: Stage, holders: list[str], words: str
+) -> None:
+    """To people and to the service manager; a stop waits for nothing, and what is open is not told of."""
+    stage.life.opening.taken("127.0.0.1:80", holders, "", BEGAN)
+    assert stage.shown()["reason"] == f"waiting for 127.0.0.1:80, {words}"
+    assert summary(stage.life) == f"{stage.life.state}: waiting for 127.0.0.1:80, {words}"
+    stage.life.opening.opened(BEGAN)
+    assert "reason" not in stage.shown()
+    stage.life.opening.taken("127.0.0.1:80", holders, "", BEGAN)
+    stage.life.ask(Firmness.STOP, "SIGTERM", BEGAN)
+    assert "reason" not in stage.shown()
+
+
+@pytest.mark.parametrize(
     ("firmness", "state"), [(Firmness.STOP, "stopping"), (Firmness.RESTART, "restarting")]
 )
 def test_a_stop_shows_its_deadline_and_who_is_left(stage: Stage, firmness: Firmness, state: str) -> None:

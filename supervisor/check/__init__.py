@@ -4,7 +4,8 @@ The child is a fresh interpreter with the folder, path and environment that a
 worker would have, so nothing it imports can touch the caller.  It has bounded
 time, and its whole process group is ended with it.  Binds and changes nothing;
 knows nothing of the master.  What the child looks for is in `probe`; commands are
-only looked at, in `programs`, and files in `outputs`.  `given` says what is not checked.
+only looked at, in `programs`, files in `outputs`, and limits tried in `limits`.  `given` says what
+is not checked.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from supervisor.check import outputs, programs
+from supervisor.check import limits, outputs, programs
 from supervisor.check.given import notes
 from supervisor.child.standing import variables
 from supervisor.config.problems import KeyPath, Problem, line
-from supervisor.decide.task_runs import as_pool
 from supervisor.settings import Account, Hooks, PoolSettings, Settings
 
 __all__ = ["check", "notes"]
@@ -75,6 +75,7 @@ def check(settings: Settings) -> list[str]:
     problems = [p for place in _places(settings) for p in _problems(place, settings, seconds)]
     for path, pool in _pools(settings):
         problems += programs.problems(settings, pool, path, _environment(settings, pool))
+        problems += limits.problems(pool, path)
     problems += outputs.problems(settings)
     return [line(settings.file, problem) for problem in dict.fromkeys(problems)]
 
@@ -100,7 +101,7 @@ def _pools(settings: Settings) -> Iterator[tuple[KeyPath, PoolSettings]]:
     """All that runs code of users, by where it is written: a run of a task is a pool of one worker."""
     yield from ((("pools", name), pool) for name, pool in settings.pools.items())
     for name, task in settings.tasks.items():
-        yield ("tasks", name), as_pool(task, settings.master.stop_timeout)
+        yield ("tasks", name), task.as_pool(settings.master.stop_timeout)
 
 
 def _hooks(hooks: Hooks, path: KeyPath) -> Iterator[Wanted]:

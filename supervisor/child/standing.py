@@ -50,9 +50,9 @@ def _limit(pool: PoolSettings, nofile: tuple[int, int]) -> None:
         try:
             resource.setrlimit(kind, (value, value))
         except (OSError, ValueError) as error:  # ValueError is what Python makes of EPERM
-            most = _shown(resource.getrlimit(kind)[1])
+            most = written(resource.getrlimit(kind)[1])
             raise StandingError(
-                f"cannot set limits.{name} of pool {pool.name} to {_shown(value)}: {error}; the most is "
+                f"cannot set limits.{name} of pool {pool.name} to {written(value)}: {error}; the most is "
                 f"{most} here: lower it, or raise the limit where the master is started"
             ) from error
 
@@ -63,7 +63,8 @@ def in_force(*names: str) -> str:
     return ", ".join(f"{name} = {value}" for name, value in values.items() if value != resource.RLIM_INFINITY)
 
 
-def _shown(value: int) -> str:
+def written(value: int) -> str:
+    """A limit as in `limits`."""
     return "unlimited" if value == resource.RLIM_INFINITY else str(value)
 
 

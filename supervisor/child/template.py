@@ -31,7 +31,7 @@ from supervisor.child.birth import Birth, be_somebody, environment, settle, take
 from supervisor.child.callable import be_worker, ignore_what_python_ignores, write_stacks
 from supervisor.child.refusal import Tell, refuse
 from supervisor.child.request import Request, answer, receive
-from supervisor.child.shortage import SHORTAGE
+from supervisor.child.shortage import SHORTAGE, no_fork
 from supervisor.exits import WORKER_DONE, WORKER_FAILED, WORKER_REPLACE
 from supervisor.hooks import flush
 from supervisor.settings import Hooks as HookSettings
@@ -163,7 +163,8 @@ def _beget(template: Template, request: Request) -> None:
     try:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # to C, then to W
     except OSError as error:
-        answer(template.channel, request.number, request.error or f"cannot fork: {error.strerror}")
+        refused = request.error or no_fork(template.birth.pool.name, error.errno or 0)
+        answer(template.channel, request.number, refused)
         request.close()
         return
     with ours, theirs:
@@ -178,14 +179,14 @@ def _born(template: Template, request: Request, ours: socket.socket, theirs: soc
     """W's pid, once it is the master's child."""
     [middle] = fork_all([partial(_between, template, request, ours, theirs)])
     if isinstance(middle, OSError):
-        return f"cannot fork: {middle.strerror}"
+        return no_fork(template.birth.pool.name, middle.errno or 0)
     with contextlib.suppress(ChildProcessError):  # a thread of the application's waits for any child
         os.waitpid(middle, 0)
     try:
         said = int(ours.recv(LONGEST_PID, socket.MSG_DONTWAIT))
     except (OSError, ValueError):
         return "cannot fork: the process between template and worker was killed"
-    return said if said > 0 else f"cannot fork: {os.strerror(-said)}"
+    return said if said > 0 else no_fork(template.birth.pool.name, -said)
 
 
 def _between(template: Template, request: Request, ours: socket.socket, theirs: socket.socket) -> int:

@@ -131,7 +131,7 @@ def _failed(child: subprocess.Popen[bytes], outcome: int, log: _Log) -> int:
 
 
 def _give_up(settings: Settings, child: subprocess.Popen[bytes], why: str) -> int:
-    """Say who is not ready, and stop what was started."""
+    """Say who is not ready, or what is waited for, and stop what was started."""
     unready = _unready(settings)
     _end(child, settings.master.stop_timeout)
     click.echo(f"supervisord-lite: {why}; {unready}", err=True)
@@ -143,6 +143,8 @@ def _unready(settings: Settings) -> str:
         status = Client(settings.master.socket).status()
     except SupervisorError as error:
         return str(error)
+    if status.get("reason"):
+        return words.plain(status["reason"])
     pools = status.get("pools") or {}
     missing = [f"{n} ({p['ready']} of {p['desired']})" for n, p in pools.items() if p.get("state") != "ready"]
     return f"pools that are not ready: {', '.join(missing) or 'none'}{tree.failures(status)}"

@@ -37,6 +37,8 @@ def lines(status: Object, width: int) -> Iterator[str]:
 
 def _lines(status: Object) -> Iterator[str]:
     yield _master(status)
+    if status.get("reason"):
+        yield f"  {words.plain(status['reason'])}"
     if failed := _failed_reload(status.get("last_reload")):
         yield f"  {failed}"
     pools = status.get("pools") or {}

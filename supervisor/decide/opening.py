@@ -21,6 +21,7 @@ class Opening:
 
     def __init__(self, patience: float) -> None:
         self.address: str | None = None  # what is waited for
+        self.holders: Sequence[str] = ()  # who has it, in words
         self.until = 0.0
         self.failed: str | None = None  # why they never will be
         self._patience, self._began, self._again_at = patience, 0.0, 0.0
@@ -33,7 +34,8 @@ class Opening:
         if self.address != address:
             fields = {"address": address, "holders": list(holders) or None, "seconds": self.until - now}
             self._news.append(Note("start.waiting", None, fields))
-        self.address, self._again_at = address, min(now + AGAIN_SECONDS, self.until)
+        self.address, self.holders = address, holders
+        self._again_at = min(now + AGAIN_SECONDS, self.until)
         if now >= self.until:
             held = f"; still held by {', '.join(holders)} of a master that is gone" if holders else ""
             self.failed = f"{error}{held}"

@@ -15,10 +15,8 @@ from supervisor.decide.actions import Action, Start
 from supervisor.decide.pool import Pool
 from supervisor.decide.worker import Worker
 from supervisor.exits import End
-from supervisor.settings import PoolSettings, Settings
+from supervisor.settings import RUNS, PoolSettings, Settings
 from supervisor.streams import Streams
-
-RUNS = "tasks."  # how the names of the pools begin that are runs of tasks: no name in a configuration can
 
 
 def is_run(name: str) -> bool:

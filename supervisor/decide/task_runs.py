@@ -21,14 +21,14 @@ from supervisor.decide.actions import Action, Note
 from supervisor.decide.deadlines import Deadlines
 from supervisor.decide.obituary import reason
 from supervisor.decide.pool import Pool
-from supervisor.decide.pools import RUNS, Pools
+from supervisor.decide.pools import Pools
 from supervisor.decide.replacement import FORKS_AT_ONCE
 from supervisor.decide.run import FAILED, INTERRUPTED, OK
 from supervisor.decide.task_actions import Ask, Reply, Save, StartRun, StopRun
 from supervisor.decide.tasks import Tasks
 from supervisor.decide.worker import Worker
 from supervisor.exits import WORKER_DONE, End
-from supervisor.settings import PoolSettings, Seconds, TaskSettings
+from supervisor.settings import RUNS, Seconds
 
 NEVER = "the master is stopping, and it had not begun"
 LAST_WORDS = 0.5  # seconds that the drainer has to tell the last lines of who is dead
@@ -126,7 +126,7 @@ class TaskRuns:
     def stop(self, action: StopRun, now: float) -> None:
         """A run had its time."""
         self._queue = deque(start for start in self._queue if start.run != action.run)
-        going = self._going.get(pool_name(action.task))
+        going = self._going.get(RUNS + action.task)
         if going is None or going.run != action.run:
             self._tasks.ended(action.task, action.run, FAILED, error="it could not begin in time")
             return
@@ -163,7 +163,7 @@ class TaskRuns:
                 more = True
 
     def _begin(self, start: StartRun) -> None:
-        settings = as_pool(start.settings, self.stop_timeout)
+        settings = start.settings.as_pool(self.stop_timeout)
         pool = self._pools.add_run(settings, self.generation)
         self._going[settings.name] = Going(start.task, start.run, pool)
         self._forking += 1
@@ -215,24 +215,6 @@ class TaskRuns:
             error=end.error,
             reason=why,
         )
-
-
-def pool_name(task: str) -> str:
-    """No pool of a configuration has a dot in its name."""
-    return RUNS + task
-
-
-def as_pool(task: TaskSettings, stop_timeout: Seconds) -> PoolSettings:
-    """One run as a pool."""
-    return PoolSettings(
-        pool_name(task.name),
-        target=task.target,
-        command=task.command,
-        options=task.options,
-        env=task.env,
-        stop_timeout=stop_timeout,
-        restart="never",
-    )
 
 
 def was_told(worker: Worker) -> bool:

@@ -30,6 +30,7 @@ def open_standard() -> None:
 def make_folder(path: str) -> None:
     """Have a folder, made 0700 if only it is not there; it must be safe to keep sockets in."""
     try:
+        refuse_planted(path)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, mode=0o700)
         found = os.stat(path)
@@ -48,7 +49,7 @@ def where_it_leads(path: str) -> str:
 
     Each link on the way counts.  OSError (ELOOP): somebody else could have made one of them.
     """
-    _refuse_planted(path)
+    refuse_planted(os.path.dirname(path))
     for _ in range(MOST_LINKS):
         if not os.path.islink(path):
             return path
@@ -60,14 +61,17 @@ def where_it_leads(path: str) -> str:
     raise OSError(errno.ELOOP, "its symlinks lead in a circle")
 
 
-def _refuse_planted(path: str) -> None:
-    """A folder on the way may be a link, too: not one of somebody else's, where he could put it."""
-    above = os.path.dirname(os.path.abspath(path))
-    while (folder := os.path.dirname(above)) != above:
-        theirs = os.path.islink(above) and os.lstat(above).st_uid not in (0, os.geteuid())
-        if theirs and _is_open_to_others(folder):
-            raise OSError(errno.ELOOP, f"{above} is a symlink, and others may write to {folder}")
-        above = folder
+def refuse_planted(folder: str) -> None:
+    """A folder may be a link, and each on the way to it: not one of somebody else's, where he could put it.
+
+    OSError (ELOOP): one of them is.
+    """
+    folder = os.path.abspath(folder)
+    while (above := os.path.dirname(folder)) != folder:
+        theirs = os.path.islink(folder) and os.lstat(folder).st_uid not in (0, os.geteuid())
+        if theirs and _is_open_to_others(above):
+            raise OSError(errno.ELOOP, f"{folder} is a symlink, and others may write to {above}")
+        folder = above
 
 
 def _is_open_to_others(folder: str) -> bool:

@@ -12,7 +12,7 @@ import fcntl
 import os
 
 from supervisor.errors import StartError
-from supervisor.unix.files import make_folder
+from supervisor.unix.files import make_folder, refuse_planted
 
 
 class Held:
@@ -34,6 +34,7 @@ def make_folder_of(path: str) -> None:
     """
     folder = os.path.dirname(path)
     try:
+        refuse_planted(folder)
         os.makedirs(os.path.dirname(folder), mode=0o700, exist_ok=True)
     except OSError as error:
         raise StartError(f"cannot make the folder {folder}: {error.strerror}; give another one") from error

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from supervisor.errors import StartError
-from supervisor.unix.files import LONGEST_PATH, bind_with_mode
+from supervisor.unix.files import LONGEST_PATH, bind_with_mode, refuse_planted
 
 
 class LiveError(StartError):
@@ -91,9 +91,11 @@ def _listening(path: str, backlog: int, mode: int | None) -> tuple[socket.socket
 
 def _check_folder(folder: str, warn: Callable[[str], None]) -> None:
     try:
+        refuse_planted(folder)
         mode = os.stat(folder).st_mode
     except OSError as error:
-        raise StartError(f"cannot use the folder {folder}: {error.strerror}; create it") from error
+        advice = "name the folder that is meant" if error.errno == errno.ELOOP else "create it"
+        raise StartError(f"cannot use the folder {folder}: {error.strerror}; {advice}") from error
     if not stat.S_ISDIR(mode):
         raise StartError(f"cannot use {folder}: it is not a folder")
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:

@@ -56,6 +56,13 @@ while True:
     signal.pause()
 """
 
+# What is started behind it gets one argument more.
+IN_THE_BACKGROUND = (
+    sys.executable,
+    "-c",
+    "import os, sys; os.execv(sys.argv[1], [*sys.argv[1:], '--daemon'])",
+)
+
 
 def config(bind: str, more: str = "") -> str:
     return CONFIG.format(bind=bind, more=more)
@@ -103,6 +110,26 @@ def test_a_port_is_free_as_soon_as_the_old_worker_has_closed_it(program: Start) 
     os.kill(old, 0)
     (second.folder / "go").touch()
     second.stop()
+    first.orphans_end()
+
+
+def test_a_daemon_that_gives_up_says_what_was_waited_for(program: Start, tmp_path: Path) -> None:
+    """With the port and who holds it, as `status` does while it waits."""
+    four = place()
+    first = program(SLOW, config(written(four)))
+    old = killed(first)
+    second = program(SLOW, config(written(four)), before=IN_THE_BACKGROUND)
+    log = tmp_path / "run/state/config.log"
+    second.wait_until(lambda: log.exists() and '"start.waiting"' in log.read_text())
+    shown = f"waiting for {written(four)}, still held by web.0 (pid {old})"
+    reason = f"{shown} of a dead master"
+    assert second.status()["reason"] == reason
+    assert f"\n  {shown}" in second.cli("status").stdout
+    second.process.send_signal(signal.SIGTERM)  # as when its time is over, and sooner
+    second.wait(1)
+    assert second.noise == [f"supervisord-lite: interrupted, stopped again; its log is {log}; {reason}"]
+    os.kill(old, 0)
+    (tmp_path / "go").touch()
     first.orphans_end()
 
 

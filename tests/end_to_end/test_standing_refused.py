@@ -77,6 +77,23 @@ def test_a_thread_that_is_refused_ends_the_start(program: Start, folder: Path, m
     assert not list((folder / "drop").iterdir())
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_fork_that_is_refused_to_a_template_is_told_with_the_limit(
+    program: Start, folder: Path, most: int
+) -> None:
+    """The template, a process between and the worker are three: told as without preload; nothing begins."""
+    more = f'user = "www-data"\nlimits = {{ nproc = {most} }}\npreload = true\n'
+    one = program(LOOKS, config(folder, more + LATER), folder)
+    failed = one.wait_for("worker.failed", worker="a.0")
+    assert failed["reason"] == (
+        f"cannot fork: Resource temporarily unavailable; its limits are {{ nproc = {most} }}: raise the one "
+        "that is too low in pools.a.limits, or where the master is started"
+    )
+    assert one.status()["pools"]["a"]["workers"][0]["last_exit"]["reason"] == failed["reason"]
+    one.stop(0)
+    assert not dropped(folder, "a.0")
+
+
 def test_another_user_where_the_master_is_not_root_is_a_mistake_of_the_configuration(
     program: Start, folder: Path
 ) -> None:

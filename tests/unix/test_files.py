@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from control_box import NOBODY
 
 from supervisor.errors import AlreadyRunningError, StartError
 from supervisor.unix import files
 from supervisor.unix.files import Pidfile, make_folder
+from supervisor.unix.held import make_folder_of
 
 
 @pytest.mark.parametrize("before", [None, b"", b"garbage", b"\0\0", b"-1\n", b"0\n", b"1" * 1_000_000])
@@ -151,6 +153,25 @@ def test_folders_that_are_not_safe_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match="is no folder"):
         make_folder(str(tmp_path / "file"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a link that is another user's")
+def test_a_folder_that_somebody_else_has_linked_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    """Of control socket, pidfile and state file alike; an administrator's own link is followed."""
+    (tmp_path / "victim").mkdir()
+    tmp_path.chmod(0o1777)
+    (tmp_path / "link").symlink_to("victim")
+    make_folder(str(tmp_path / "link" / "one"))
+    os.lchown(tmp_path / "link", NOBODY, NOBODY)
+    with pytest.raises(StartError) as refused:
+        make_folder(str(tmp_path / "link" / "two"))
+    assert str(refused.value) == (
+        f"cannot make the folder {tmp_path}/link/two: {tmp_path}/link is a symlink, "
+        f"and others may write to {tmp_path}; give another one"
+    )
+    with pytest.raises(StartError, match="others may write to"):
+        make_folder_of(str(tmp_path / "link" / "three" / "state" / "shop.sqlite"))
+    assert os.listdir(tmp_path / "victim") == ["one"]
 
 
 def open_now() -> set[int]:

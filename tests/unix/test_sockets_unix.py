@@ -117,6 +117,27 @@ def test_a_folder_that_is_missing_is_not_made(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a link that is another user's")
+def test_a_folder_on_the_way_that_somebody_else_has_linked_is_refused(tmp_path: Path) -> None:
+    """He could have the socket anywhere; an administrator's own link is followed."""
+    (tmp_path / "victim" / "run").mkdir(parents=True)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o1777)
+    planted = tmp_path / "open" / "link"
+    planted.symlink_to(tmp_path / "victim")
+    with bench_in(planted / "run") as bench:
+        bench.have(file=bench.unix)
+        assert answers(str(tmp_path / "victim" / "run" / "web.sock"))
+    os.lchown(planted, NOBODY, NOBODY)
+    with pytest.raises(StartError) as refused:
+        Listeners({}).prepare(wanted(file=bench.unix))
+    assert str(refused.value) == (
+        f"sockets.file: cannot use the folder {planted}/run: {planted} is a symlink, "
+        f"and others may write to {planted.parent}; name the folder that is meant, or bind another path"
+    )
+    assert os.listdir(tmp_path / "victim" / "run") == []
+
+
 def test_a_folder_of_everybody_is_refused_to_root_and_warned_of_else(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
