@@ -1,4 +1,4 @@
-"""Whether the limits of a pool can be had: to go above a hard one takes rights, and not always will they do.
+"""Whether the limits of a pool can be had: going above a hard one takes rights that even root may lack.
 
 Tried as the user who checks, who should be the one who will start the master: no
 rule about capabilities is as sure.  What was is put back.  setrlimit(2)
