@@ -1,6 +1,6 @@
 """HTTP load on a listening socket, and what of it failed.
 
-`Wrk` sends thousands a second and counts.  A `Visitor` is slower, looks at each
+`Wrk` sends thousands a second, or as much as it can, and counts.  A `Visitor` is slower, looks at each
 answer, and tells in words what went wrong.  A refused or reset connection is a
 failure, and so is one that ends before its answer is complete; to wait is none.
 """
@@ -30,9 +30,11 @@ Address = tuple[str, int]
 class Wrk:
     """wrk, from its start until `end`."""
 
-    def __init__(self, address: Address, header: str, connections: int = 8) -> None:
+    def __init__(self, address: Address, header: str, *, paced: bool, connections: int = 8) -> None:
         url = f"http://{address[0]}:{address[1]}/wrk"
-        options = ["-t1", f"-c{connections}", "-d1h", f"--timeout={PATIENCE}s", "-s", PACE, "-H", header]
+        options = ["-t1", f"-c{connections}", "-d1h", f"--timeout={PATIENCE}s", "-H", header]
+        if paced:
+            options += ["-s", PACE]
         self.process = subprocess.Popen(["wrk", *options, url], stdout=subprocess.PIPE, text=True)
 
     def end(self) -> tuple[int, list[str]]:
@@ -111,11 +113,11 @@ class Result:
 
 
 @contextlib.contextmanager
-def load(address: Address, *, keep: bool = True, new: bool = True) -> Iterator[Result]:
+def load(address: Address, *, keep: bool = True, new: bool = True, paced: bool = True) -> Iterator[Result]:
     """Load by connections that are kept, and by one for each request; the result is there at the end."""
     result = Result()
     kinds = [True] * keep + [False] * new
-    wrks = [Wrk(address, HOST if keeps else CLOSE) for keeps in kinds]
+    wrks = [Wrk(address, HOST if keeps else CLOSE, paced=paced) for keeps in kinds]
     visitors = [Visitor(address, keeps) for keeps in kinds for _ in range(2)]
     threads = [visitor.begin() for visitor in visitors]
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import textwrap
+from importlib.util import cache_from_source
 from pathlib import Path
 
 from program import Event, Program
@@ -31,11 +32,10 @@ def pool(name: str = "a", workers: int = 2, more: str = "") -> str:
 
 
 def code(one: Program, text: str, name: str = "app.py") -> None:
-    """New code.  Its length differs, so that no cached bytecode of the same second is taken for it."""
+    """New code, for which no cached bytecode is taken: it may be as long as what was there this second."""
     path = one.folder / name
-    text = textwrap.dedent(text)
-    before = path.stat().st_size if path.exists() else 0
-    path.write_text(text + "#" * (len(text) == before) + "\n" * (len(text) + 1 == before))
+    path.write_text(textwrap.dedent(text))
+    Path(cache_from_source(str(path))).unlink(missing_ok=True)
 
 
 def swap(path: Path, old: str, new: str) -> None:

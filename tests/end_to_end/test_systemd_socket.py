@@ -72,7 +72,7 @@ def test_no_request_fails_while_usr2_restarts_the_master(service: Service) -> No
     """It waits in the queue, which systemd holds: neither refused nor reset."""
     address = listen(service)
     service.start()
-    with load(address) as result:
+    with load(address, paced=False) as result:
         for number in range(1, RESTARTS + 1):
             master = service.show("MainPID")
             service.signal_master("USR2")
