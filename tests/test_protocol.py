@@ -222,9 +222,13 @@ def test_a_batch_goes_on_when_what_it_waits_for_is_known() -> None:
     assert isinstance(reply, protocol.Reply)
     assert (reply.waits_for, asked) == (7, ["ping", "tasks.run"])
     reply.fill(Refusal(protocol.REFUSED, "not now"))
+    assert (reply.waits_for, asked) == (None, ["ping", "tasks.run"]), "nothing is asked before its turn"
+    reply.go_on()
     assert (reply.waits_for, asked) == (7, ["ping", "tasks.run", "tasks.run"])
     reply.fill({"run": 1})  # of a notification
-    assert reply.waits_for is None
+    assert not reply.whole
+    reply.go_on()
+    assert reply.whole
     found = json.loads(reply.line() or b"")
     assert [one["id"] for one in found] == [1, 2, 3]
     assert [one.get("result") for one in found] == ["ping", None, "version"]

@@ -75,19 +75,20 @@ class Reply:
 
     def __init__(self, requests: Iterable[Any], answer: Answer, *, batch: bool) -> None:
         self.waits_for: int | None = None  # the number of the answer that is to come
+        self.whole = False  # nothing is left to be asked
         self._requests, self._answer, self._batch = iter(requests), answer, batch
         self._parts: list[bytes] = []
         self._size = 0
         self._identity: str | int | None = None  # of the request that waits
         self._answered = True  # it wants an answer
-        self._go_on()
+        self.go_on()
 
     def fill(self, result: object) -> None:
-        """What is waited for is known; ``result`` may be a Refusal."""
+        """What is waited for is known; ``result`` may be a Refusal.  What comes next waits for `go_on`."""
         self.waits_for = None
         if self._answered:
             self._add(_outcome(self._identity, result))
-        self._go_on()
+        self.whole = not self._batch
 
     def line(self) -> bytes | None:
         """All of it, with its newline; None if there is none (notifications only)."""
@@ -95,7 +96,8 @@ class Reply:
             return self._parts[0] if self._parts else None
         return b"[" + b",".join(part[:-1] for part in self._parts) + b"]\n"
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """Ask what comes next, up to what has to be waited for."""
         for request in self._requests:
             self._identity = _identity(request)
             result = self._ask(request)
@@ -107,6 +109,7 @@ class Reply:
                 return
             if self._answered:
                 self._add(_outcome(self._identity, result))
+        self.whole = True
 
     def _ask(self, request: Any) -> object:
         try:

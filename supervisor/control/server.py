@@ -103,12 +103,17 @@ class Server:
             self._set_interest(client)
 
     def reply(self, number: int, result: object) -> None:
-        """An answer that was `Later` is known; ``result`` may be a Refusal.  Who asked may be gone."""
+        """An answer that was `Later` is known; ``result`` may be a Refusal.  Who asked may be gone.
+
+        What else a batch asks for is asked in the loop's next turn: no fact comes up while a plan is
+        carried out.
+        """
         client = self._clients.get(self._owed.pop(number, 0))
         if client is None or client.reply is None or number != client.reply.waits_for:
             return
         client.reply.fill(result)
-        self._take_reply(client, self._loop.now())
+        if client.reply.whole:
+            self._take_reply(client, self._loop.now())
         self._set_interest(client)
 
     def finish(self) -> None:
@@ -184,6 +189,9 @@ class Server:
         return client.ended and not client.received and not waits
 
     def _answer(self, client: Caller, now: float) -> None:
+        if client.reply is not None and client.reply.waits_for is None:
+            client.reply.go_on()
+            self._take_reply(client, now)
         for _ in range(REQUESTS):
             if client.reply is not None:
                 return
@@ -258,9 +266,9 @@ class Server:
         return not client.pending
 
     def _set_interest(self, client: Caller) -> None:
-        # Lines that this turn did not get to need another turn; a writable socket gives one.
-        more = b"\n" in client.received or (client.ended and client.received)
-        waits = client.reply is not None
+        # Requests that this turn did not get to need another turn; a writable socket gives one.
+        waits = client.reply is not None and client.reply.waits_for is not None
+        more = client.reply or b"\n" in client.received or (client.ended and client.received)
         interest = WRITE if client.pending or (more and not waits) else 0 if client.ended or waits else READ
         if interest != client.interest:
             client.interest = interest

@@ -258,6 +258,34 @@ def test_requests_behind_one_that_waits_for_the_disk_are_answered_in_order(progr
     one.stop()
 
 
+BATCH = [
+    {"jsonrpc": "2.0", "id": 1, "method": "tasks.history", "params": {"name": "a"}},
+    {"jsonrpc": "2.0", "id": 2, "method": "tasks.run", "params": {"name": "nobody"}},
+    {"jsonrpc": "2.0", "id": 3, "method": "tasks.pause", "params": {"names": ["a"]}},
+    {"jsonrpc": "2.0", "id": 4, "method": "tasks.history", "params": {"name": "a"}},
+    {"jsonrpc": "2.0", "id": 5, "method": "ping"},
+]
+
+
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_batch_of_what_is_answered_late_needs_nobody_to_wake_the_master(
+    program: Start, half_closed: bool
+) -> None:
+    """Each of its requests is begun when the one before it is answered, and all is answered at once."""
+    one = program(APP, POOL + task("a")).ready()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(5)  # an answer that is not true comes after 10 s
+        client.connect(str(one.socket))
+        client.sendall(json.dumps(BATCH).encode() + b"\n")
+        if half_closed:
+            client.shutdown(socket.SHUT_WR)
+        with client.makefile() as replies:
+            found = json.loads(replies.readline())
+    assert [reply["id"] for reply in found] == [1, 2, 3, 4, 5]
+    assert ["result" in reply for reply in found] == [True, False, True, True, True]
+    one.stop()
+
+
 # -- runs that wait for the one before them ------------------------------------
 
 
