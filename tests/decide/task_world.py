@@ -87,14 +87,17 @@ class World:
 
     def _born(self) -> Tasks:
         last: dict[str, Any] = {}
+        fired: dict[str, float] = {}
         unfinished: dict[str, list[Any]] = {}
         for row in self.runs.values():
             last[row["task"]] = row
+            if row["due"] is not None:
+                fired[row["task"]] = row["due"]
             if row["outcome"] in ("running", "queued"):
                 unfinished.setdefault(row["task"], []).append(row)
         following = max(self.runs, default=0) + 1
         stored = {
-            name: Stored(row, last.get(name), following, tuple(unfinished.get(name, ())))
+            name: Stored(row, last.get(name), following, tuple(unfinished.get(name, ())), fired.get(name))
             for name, row in self.rows.items()
         }
         keys = {one.name: one for one in self.settings}

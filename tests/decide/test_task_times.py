@@ -163,6 +163,20 @@ def test_nor_does_one_that_was_set_forward_first_and_then_back_too_far() -> None
         assert [round(row["due"] - BEGAN) for row in w.runs.values()] == [DAY, 2 * DAY]
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_nor_does_one_before_a_run_by_hand(restart: bool) -> None:
+    """What had its run is known though the last run was for no due time."""
+    w = world(task(schedule=f"{DAY:g}"))
+    w.wait(DAY + MINUTE)
+    w.jump(100.1 * DAY)
+    w.run()
+    if restart:
+        w.restart()
+    w.jump(-100.1 * DAY - HOUR)
+    w.wait(DAY + HOUR)
+    assert [round(row["due"] - BEGAN) for row in w.runs.values() if row["due"]] == [DAY, 2 * DAY]
+
+
 def test_a_clock_set_back_by_years_silences_nothing() -> None:
     w = world(task(schedule=f"{DAY:g}"))
     w.wait(DAY + MINUTE)
