@@ -87,10 +87,21 @@ def test_load_tells_each_task_with_its_last_run_and_one_number_above_all(kept: S
     kept.apply([run(3, "c")], NOW)
     found = store.load(kept.path)
     assert found == {
-        "a": Stored(task("a"), run(4, "a"), 5),
+        "a": Stored(task("a"), run(4, "a"), 5, last_fired=NOW),
         "b": Stored(task("b"), None, 5),
-        "c": Stored(task("c", "removed"), run(3, "c"), 5),
+        "c": Stored(task("c", "removed"), run(3, "c"), 5, last_fired=NOW),
     }
+
+
+def test_the_last_due_time_that_had_a_run_is_known_behind_runs_by_hand(kept: Store) -> None:
+    hands = [run(n, "a", by="ann", due=None) for n in (3, 4)]
+    kept.apply([task("a"), run(1, "a"), run(2, "a", due=NOW + 60), *hands], NOW)
+    kept.apply([task("b"), run(5, "b", by="ann", due=None)], NOW)
+    found = store.load(kept.path)
+    assert [(one.last_run["run"], one.last_fired) for one in found.values() if one.last_run] == [
+        (4, NOW + 60),
+        (5, None),
+    ]
 
 
 def test_all_rows_are_stored_or_none(kept: Store) -> None:

@@ -31,7 +31,8 @@ def recall(settings: TaskSettings, schedule: Schedule, stored: Stored | None, wa
     if any(run["by"] == RETRY for run in cut.values()):
         standing = standing.postponed(wall)
     last = stored.last_run and cut.get(stored.last_run["run"], stored.last_run)
-    return Task(settings, schedule, wall, standing=standing, since=since, last_run=last)
+    fired = stored.last_fired
+    return Task(settings, schedule, wall, standing=standing, since=since, last_run=last, last_fired=fired)
 
 
 def cut_short(stored: Iterable[Stored]) -> list[RunRow]:

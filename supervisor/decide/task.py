@@ -16,7 +16,8 @@
     configured      next due from now on    the same, and paused   the same, and errored
     removed         -                       -                      -          (a run is let finish)
     restored        what was missed while nobody was there is like what was missed while paused
-    clock was set   nothing that was dealt with comes again, see `schedule`
+    clock was set   nothing that was dealt with comes again, see `schedule`; what waits goes on
+                    waiting, but where its due time comes again
 
 Runs by hand change no state, however they end.  Due times that pass while it is
 not running were missed: leaving that state brings at most one run, and none
@@ -52,6 +53,7 @@ class Task:
         standing: Standing | None = None,
         since: tuple[float, float | None] | None = None,
         last_run: RunRow | None = None,
+        last_fired: float | None = None,
     ) -> None:
         self.name, self.settings, self._schedule = settings.name, settings, schedule
         self.standing = standing or Standing(changed_at=wall)
@@ -59,7 +61,7 @@ class Task:
         self.run: Run | None = None
         self.waiting: Want | None = None
         self.last_run = last_run
-        self.last_fired = last_run["due"] if last_run else None  # the last due time that had a run
+        self.last_fired = last_fired  # the last due time that had a run
         self.news: list[Note] = []
         self.due: float | None = None
         self._delay = 0.0
@@ -125,6 +127,8 @@ class Task:
         if dealt_with != since:
             self.last_due = dealt_with
             self.last_fired = min(dealt_with, self.last_fired or dealt_with)
+            if self.waiting and (self.waiting.due or dealt_with) > dealt_with:
+                self.drop_waiting("the clock was set back, and it will be due again")
         if self.due is not None and self.due != before:
             self._delay = self._schedule.delay(self.anchor, self.due)
 

@@ -140,8 +140,9 @@ class Kernel:
             heapq.heappush(self._queue, (self.now + seconds, self._count, what))
 
     def _next(self) -> float | None:
+        """What comes up next, after a turn."""
         due = self._queue[0][0] if self._queue else None
-        return min((t for t in (due, self.life.deadline()) if t is not None), default=None)
+        return min((t for t in (due, self.laws.deadline) if t is not None), default=None)
 
     # -- what was planned ------------------------------------------------------
 

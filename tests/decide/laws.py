@@ -33,6 +33,7 @@ class Laws:
         self.killing: set[int] = set()  # whose end has begun: dumped or killed
         self.at_stop: set[int] | None = None  # who was alive when the stop was first planned
         self.finished = False
+        self.deadline: float | None = None  # of the life, after the plan
         self.reloads = ReloadLaws(life)
 
     def hold(self, plan: Sequence[Action], alive: set[int], now: float) -> None:
@@ -56,8 +57,8 @@ class Laws:
     def _a_plan_is_a_fixed_point(self, now: float) -> None:
         again = self.life.plan(now)
         assert again == [], f"a second plan at the same time adds {again}"
-        deadline = self.life.deadline()
-        assert deadline is None or deadline > now, "it would spin"
+        self.deadline = self.life.deadline()
+        assert self.deadline is None or self.deadline > now, "it would spin"
 
     def _one_action(self, action: Action, alive: set[int], now: float) -> None:
         match action:

@@ -12,39 +12,42 @@ from supervisor.decide.replacement import FORKS_AT_ONCE
 from supervisor.decide.slots import Slot
 from supervisor.decide.worker import State, Worker
 
+Slots = list[tuple[int, Slot]]  # all of a pool, by their numbers
+
 
 def hold_of_one_pool(pool: Pool, now: float) -> None:
     """Assert all of them."""
-    counts_equal_a_recount(pool)
-    everybody_has_one_place(pool)
-    only_stale_holders_have_heirs(pool)
-    whoever_was_relieved_was_told(pool)
+    slots = list(pool.slots)
+    counts_equal_a_recount(pool, slots)
+    everybody_has_one_place(pool, slots)
+    only_stale_holders_have_heirs(pool, slots)
+    whoever_was_relieved_was_told(pool, slots)
     nobody_beyond_the_wanted_number_stays(pool)
-    no_slot_is_forgotten(pool, now)
+    no_slot_is_forgotten(pool, slots, now)
     workers_know_what_they_should(pool)
 
 
-def counts_equal_a_recount(pool: Pool) -> None:
+def counts_equal_a_recount(pool: Pool, slots: Slots) -> None:
     """The counts that are kept as things change are what a scan would find."""
     states = [w.state for w in pool.workers.values()]
     assert pool.crew.forking == states.count(State.FORKING) <= FORKS_AT_ONCE
     assert pool.up == states.count(State.READY)
     assert pool.crew.serving == Counter(w.generation for w in pool.workers.values() if not w.leaving)
-    assert pool.slots.finished == sum(slot.finished for _, slot in pool.slots)
-    assert pool.slots.heirs == sum(slot.heir is not None for _, slot in pool.slots)
-    assert pool.slots.formers == sum(len(slot.former) for _, slot in pool.slots)
-    assert pool.restarts >= sum(slot.restarts for _, slot in pool.slots)
+    assert pool.slots.finished == sum(slot.finished for _, slot in slots)
+    assert pool.slots.heirs == sum(slot.heir is not None for _, slot in slots)
+    assert pool.slots.formers == sum(len(slot.former) for _, slot in slots)
+    assert pool.restarts >= sum(slot.restarts for _, slot in slots)
 
 
-def everybody_has_one_place(pool: Pool) -> None:
+def everybody_has_one_place(pool: Pool, slots: Slots) -> None:
     """Holder, heir or former of one slot; and nobody is there who is gone."""
-    places = [(id, index) for index, slot in pool.slots for id in slot.members()]
+    places = [(id, index) for index, slot in slots for id in slot.members()]
     assert sorted(places) == sorted((w.id, w.slot) for w in pool.workers.values())
 
 
-def only_stale_holders_have_heirs(pool: Pool) -> None:
+def only_stale_holders_have_heirs(pool: Pool, slots: Slots) -> None:
     """An heir is there for one that is old, worn or already on its way."""
-    for index, slot in pool.slots:
+    for index, slot in slots:
         if slot.heir is not None:
             assert slot.worker is not None, f"an heir of nobody in {index}"
             holder = pool.workers[slot.worker]
@@ -52,8 +55,8 @@ def only_stale_holders_have_heirs(pool: Pool) -> None:
             assert told or holder.worn or holder.generation != pool.generation, "an heir of a good one"
 
 
-def whoever_was_relieved_was_told(pool: Pool) -> None:
-    for _, slot in pool.slots:
+def whoever_was_relieved_was_told(pool: Pool, slots: Slots) -> None:
+    for _, slot in slots:
         assert all(on_its_way(pool.workers[id]) for id in slot.former), "relieved, and nobody told it"
 
 
@@ -71,9 +74,9 @@ def on_its_way(worker: Worker) -> bool:
     return worker.asked_at is not None or worker.leaving
 
 
-def no_slot_is_forgotten(pool: Pool, now: float) -> None:
+def no_slot_is_forgotten(pool: Pool, slots: Slots, now: float) -> None:
     """Somebody is in it, or something will bring the next one."""
-    for index, slot in pool.slots:
+    for index, slot in slots:
         retry_at = pool.slots.retry_at(index)
         assert slot.waiting == (retry_at is not None)
         if slot.worker is None and not slot.finished and index < pool.slots.size:

@@ -27,6 +27,7 @@ class ReloadLaws:
 
     def __init__(self, life: Life) -> None:
         self._life = life
+        self._users: list[Pool] = []  # a run of a task goes on over a reload
         self._ready: dict[Pool, dict[int, Worker]] = {}  # after the plan before
         self._floor: dict[Pool, int] = {}  # so many must be ready
         self._adopted: set[int] = set()  # generations whose trial has begun
@@ -39,6 +40,7 @@ class ReloadLaws:
 
     def hold(self, plan: Sequence[Action], now: float) -> None:
         """Assert all of them."""
+        self._users = [p for p in self._life.everybody if not (is_inner(p.name) or is_run(p.name))]
         self._each_reload_begins_and_ends_once(plan)
         if self._life.stop is None:
             self._nobody_leaves_before_all_are_proven(now)
@@ -48,12 +50,8 @@ class ReloadLaws:
             self._replacement_keeps_strength(plan)
             self._extra_workers_keep_to_surge(plan)
             self._a_rest_is_of_one_generation()
-        for pool in self._users():
+        for pool in self._users:
             self._ready[pool] = ready(pool)
-
-    def _users(self) -> list[Pool]:
-        """A run of a task goes on over a reload."""
-        return [p for p in self._life.everybody if not (is_inner(p.name) or is_run(p.name))]
 
     # -- strength --------------------------------------------------------------------
 
@@ -61,7 +59,7 @@ class ReloadLaws:
         """Where extra workers are allowed, only deaths and wishes for fewer make a pool weaker."""
         told = {action.worker: action for action in plan if isinstance(action, Stop)}
         fewest = fewest_wanted(plan)
-        for pool in self._users():
+        for pool in self._users:
             size = min(pool.slots.size, fewest.get(pool.name, pool.slots.size))
             before, after = self._ready.get(pool, {}), ready(pool)
             done = {index for index, slot in pool.slots if slot.finished}
@@ -108,7 +106,7 @@ class ReloadLaws:
     def _extra_workers_keep_to_surge(self, plan: Sequence[Action]) -> None:
         """When an heir is born, no more are beside the holders than may be."""
         born = {action.worker for action in plan if isinstance(action, Start)}
-        for pool in self._users():
+        for pool in self._users:
             heirs = {slot.heir for _, slot in pool.slots if slot.heir is not None}
             extra = sum(len(slot.former) for _, slot in pool.slots) + len(heirs)
             assert not heirs & born or extra <= pool.generations.surge(pool.slots.size), (
@@ -120,23 +118,23 @@ class ReloadLaws:
     def _nobody_leaves_before_all_are_proven(self, now: float) -> None:
         """Until then the gates are shut; then every pool has one that was ready for long enough."""
         reload = self._life.reload
-        for pool in self._users():
+        for pool in self._users:
             waits = reload and reload.stage in BEFORE_ROLLING and pool.trial and pool.good != pool.generation
             assert not (waits and pool.generations.gate), "the gate is open"
         if reload and reload.stage is Stage.ROLLING and reload.generation not in self._proven:
             self._proven.add(reload.generation)
-            for pool in self._users():
+            for pool in self._users:
                 if pool.trial:
                     assert proven(pool, now), f"{pool.name} has not proven itself"
 
     def _note_who_has_stood(self, now: float) -> None:
-        for pool in self._users():
+        for pool in self._users:
             times = [stands_at(w) for w in new(pool, now)] + [now] * bool(pool.slots.finished)
             if min(times, default=now + 1) <= now:
                 self._stood.setdefault((pool, pool.generation), min(times))
 
     def _note_who_rolls(self, now: float) -> None:
-        for pool in self._users():
+        for pool in self._users:
             if pool.trial and pool.good != pool.generation and pool.generations.gate:  # a new pool has none
                 self._opened.setdefault((pool, pool.generation), now)
 
@@ -156,7 +154,7 @@ class ReloadLaws:
         for generation in commits:
             assert generation not in self._spoilt, "a generation is the good one though a worker failed"
             assert now >= self._until[generation], "a generation is the good one before it was watched"
-            for pool in self._users():
+            for pool in self._users:
                 up = len(new(pool, now)) + pool.slots.finished
                 assert pool.retired or up >= pool.slots.size, "a generation is the good one, and not complete"
 
@@ -170,7 +168,7 @@ class ReloadLaws:
 
     def _watched(self, generation: int) -> Iterator[float]:
         """Of each pool: half the time since it began to roll, or until the last has stood, if before."""
-        for pool in self._users():
+        for pool in self._users:
             key, served = (pool, generation), [w for w in ready(pool).values() if w.generation == generation]
             if served:
                 stood = self._stood.get(key, min(map(stands_at, served)))
@@ -180,7 +178,7 @@ class ReloadLaws:
 
     def _watched_at_most(self, generation: int) -> Iterator[float]:
         """Where they stand beside each other, no longer than half the time since the gate was opened."""
-        for pool in self._users():
+        for pool in self._users:
             everybody = [w for w in pool.workers.values() if w.generation == generation]
             last = max((stands_at(w) for w in everybody if w.ready_at is not None), default=0.0)
             opened = self._opened.get((pool, generation))
@@ -233,7 +231,7 @@ class ReloadLaws:
         """When it is done nobody of the old generation is alive any more."""
         assert self._life.generation == generation
         next_one = any(isinstance(a, Note) and a.event == "reload.started" for a in plan)
-        for pool in self._users():
+        for pool in self._users:
             old = [w.name for w in pool.workers.values() if w.generation != generation]
             assert not old or next_one, f"{old} are still there"
 

@@ -6,7 +6,8 @@ looks at how the core came to its plan.
 - two runs of a task are never alive at once, and a run is written down before it begins
 - nothing begins by itself while a person was told that it is paused, or while it is errored
 - no due time fires twice, unless the clock was set back by more than one gap of the schedule
-- nothing begins early, or later than the grace without the policy ``missed = "once"``
+- nothing begins early, or later than the grace without the policy ``missed = "once"``; a run that
+  waited for the one before it came due by the clock as it was while that went on
 - each interruption (a jump, a restart, a resumption) is made up for by one run at most, and there
   are no two runs within a gap of the schedule but for an interruption between them
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from supervisor.decide.actions import Note
@@ -29,6 +30,16 @@ if TYPE_CHECKING:
 BY_ITSELF = ("schedule", "missed", "retry")
 SLACK = 1.1  # a clock that is off by less was not set
 KEPT = ("state", "reason", "error", "failures")
+HOUR = 3600.0
+REAL = {  # schedules, and the shortest time between two due times of each, in any zone
+    "30 2 * * *": 23 * HOUR,
+    "0 */6 * * *": 5 * HOUR,
+    "15 3 * * 1-5": 23 * HOUR,
+    "0 0 1 * *": 27.9 * 24 * HOUR,
+    "0 12 29 2 *": 1460 * 24 * HOUR,
+    "0 1,2,3 * * SUN": 0.5 * HOUR,
+    "*/30 2 * * *": 0.5 * HOUR,
+}
 
 
 class Laws:
@@ -41,16 +52,20 @@ class Laws:
         self.chances: Counter[str] = Counter()  # of a missed run
         self.quick: Counter[str] = Counter()  # of two runs within one gap
         self.pauses: dict[str, tuple[float, float]] = {}  # from when until when
+        self.meanwhile: dict[str, float] = {}  # where the clock was set from while a run went on
+        self.over: dict[str, float] = {}  # when a run last ended, monotonic
         self.trouble = False  # the core knows that the disk cannot be written
 
     # -- what happens ----------------------------------------------------------
 
-    def clock_set(self, wall: float, settings: Iterable[TaskSettings]) -> None:
+    def clock_set(self, before: float, wall: float, world: World) -> None:
         """Set back by more than a gap, it makes what it passes anew due anew."""
-        for one in settings:
+        for one in world.settings:
             if wall < self.latest.get(one.name, wall) - shortest_gap(one):
                 self.fired[one.name] = {due for due in self.fired[one.name] if due <= wall}
             self._interrupted(one.name)
+        for start in world.alive.values():
+            self.meanwhile[start.task] = max(before, self.meanwhile.get(start.task, before))
         for name, (since, until) in self.pauses.items():
             if wall < since:
                 self.pauses[name] = (wall, until - since + wall)
@@ -65,6 +80,7 @@ class Laws:
                 was = before.get(name, shown)
                 assert [shown[key] for key in KEPT] == [was[key] for key in KEPT], "a restart changed it"
         self.trouble = False
+        self.meanwhile.clear()
         for one in world.settings:
             self._interrupted(one.name)
 
@@ -84,6 +100,9 @@ class Laws:
 
     def removed(self, name: str) -> None:
         self.pauses.pop(name, None)
+
+    def ended(self, name: str, now: float) -> None:
+        self.over[name] = now
 
     def _interrupted(self, name: str) -> None:
         self.chances[name] += 1
@@ -108,6 +127,7 @@ class Laws:
         assert not world.tasks.stopping
         assert start.task not in [other.task for other in world.alive.values()], "two runs at once"
         assert row or world.disk != "good" or self.trouble, "it begins before it is handed to the store"
+        latest = max(world.wall, self.meanwhile.pop(start.task, world.wall))
         if start.by not in BY_ITSELF:
             return
         state = world.tasks.tasks[start.task].state.value
@@ -119,13 +139,18 @@ class Laws:
             self.chances[start.task] -= 1
             assert self.chances[start.task] >= 0, "more missed runs than interruptions"
         if row and row["due"] is not None:
-            self._one_due(start, row["due"], world)
+            self._came(start, row["due"], latest, world)
+            self._not_twice(start, row["due"])
         self._not_a_burst(start, world)
 
-    def _one_due(self, start: StartRun, due: float, world: World) -> None:
-        assert due <= world.wall + 1e-6, "too early"
-        if start.by == "schedule" and start.settings.overlap == "skip":
+    def _came(self, start: StartRun, due: float, latest: float, world: World) -> None:
+        """By the clock as it is; or as it was while the run that it waited for went on."""
+        waited = start.settings.overlap == "queue" and self.over.get(start.task) == world.now
+        assert due <= (latest if waited else world.wall) + 1e-6, "too early"
+        if start.by == "schedule" and not waited:
             assert world.wall - due <= GRACE + start.settings.jitter + SLACK, "too late"
+
+    def _not_twice(self, start: StartRun, due: float) -> None:
         fired = self.fired.setdefault(start.task, set())
         assert due not in fired, "twice for one due time"
         fired.add(due)
@@ -141,11 +166,12 @@ class Laws:
 
 
 def gaps(settings: TaskSettings) -> list[float]:
-    """Of the stub calendar; a real schedule has none that we know."""
+    """Between two due times: all of the stub calendar, the shortest of a real one."""
     if settings.every is not None:
         return [float(settings.every)]
+    schedule = settings.schedule or ""
     try:
-        return [float(gap) for gap in (settings.schedule or "").split()]
+        return [REAL[schedule]] if schedule in REAL else [float(gap) for gap in schedule.split()]
     except ValueError:
         return [0.0]
 

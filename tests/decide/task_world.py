@@ -79,6 +79,7 @@ class World:
     written: list[Any] = field(default_factory=list)  # rows, in order
     _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
+    _deadline: float | None = None  # of the tasks, after the plan
 
     def __post_init__(self) -> None:
         self.laws = Laws()
@@ -86,14 +87,17 @@ class World:
 
     def _born(self) -> Tasks:
         last: dict[str, Any] = {}
+        fired: dict[str, float] = {}
         unfinished: dict[str, list[Any]] = {}
         for row in self.runs.values():
             last[row["task"]] = row
+            if row["due"] is not None:
+                fired[row["task"]] = row["due"]
             if row["outcome"] in ("running", "queued"):
                 unfinished.setdefault(row["task"], []).append(row)
         following = max(self.runs, default=0) + 1
         stored = {
-            name: Stored(row, last.get(name), following, tuple(unfinished.get(name, ())))
+            name: Stored(row, last.get(name), following, tuple(unfinished.get(name, ())), fired.get(name))
             for name, row in self.rows.items()
         }
         keys = {one.name: one for one in self.settings}
@@ -111,8 +115,8 @@ class World:
             plan = self.tasks.plan(self.now)
             if self.check:
                 assert self.tasks.plan(self.now) == [], "a second plan at the same time adds something"
-            deadline = self.tasks.deadline()
-            assert deadline is None or deadline > self.now, "it would spin"
+            self._deadline = self.tasks.deadline()
+            assert self._deadline is None or self._deadline > self.now, "it would spin"
             self.laws.hold(plan, self)
             planned += plan
             self.log += [(self.wall, action) for action in plan]
@@ -134,8 +138,8 @@ class World:
 
     def jump(self, seconds: float) -> None:
         """The wall clock is set; or the machine slept."""
-        self.wall += seconds
-        self.laws.clock_set(self.wall, self.settings)
+        before, self.wall = self.wall, self.wall + seconds
+        self.laws.clock_set(before, self.wall, self)
         self.turn()
 
     def restart(self, down: float = 0.0, settings: list[TaskSettings] | None = None) -> None:
@@ -162,6 +166,7 @@ class World:
     def end(self, run: int, outcome: str = "ok", **how: Any) -> list[Any]:
         """A run that goes on ends now."""
         start = self.alive.pop(run)
+        self.laws.ended(start.task, self.now)
         self.tasks.ended(start.task, run, outcome, **{"code": 0 if outcome == "ok" else 1, **how})
         return self.turn()
 
@@ -170,8 +175,9 @@ class World:
         self.wall += seconds
 
     def _next(self) -> float | None:
+        """What comes up next, after a turn."""
         due = self._queue[0][0] if self._queue else None
-        return min((t for t in (due, self.tasks.deadline()) if t is not None), default=None)
+        return min((t for t in (due, self._deadline) if t is not None), default=None)
 
     def _later(self, seconds: float, what: Callable[[], None]) -> None:
         self._count += 1
@@ -253,6 +259,7 @@ class World:
     def _ends(self, run: int, body: Body) -> None:
         if start := self.alive.pop(run, None):
             took = body.seconds
+            self.laws.ended(start.task, self.now)
             self.tasks.ended(start.task, run, body.outcome, code=body.exit, seconds=took, lines=("bye",))
 
     # -- questions -------------------------------------------------------------

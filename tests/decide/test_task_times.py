@@ -163,6 +163,20 @@ def test_nor_does_one_that_was_set_forward_first_and_then_back_too_far() -> None
         assert [round(row["due"] - BEGAN) for row in w.runs.values()] == [DAY, 2 * DAY]
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_nor_does_one_before_a_run_by_hand(restart: bool) -> None:
+    """What had its run is known though the last run was for no due time."""
+    w = world(task(schedule=f"{DAY:g}"))
+    w.wait(DAY + MINUTE)
+    w.jump(100.1 * DAY)
+    w.run()
+    if restart:
+        w.restart()
+    w.jump(-100.1 * DAY - HOUR)
+    w.wait(DAY + HOUR)
+    assert [round(row["due"] - BEGAN) for row in w.runs.values() if row["due"]] == [DAY, 2 * DAY]
+
+
 def test_a_clock_set_back_by_years_silences_nothing() -> None:
     w = world(task(schedule=f"{DAY:g}"))
     w.wait(DAY + MINUTE)
@@ -187,6 +201,58 @@ def test_wherever_the_clock_is_set_to_the_next_run_is_at_most_two_gaps_away(gaps
     for by in (-most / 2, -most, -1.5 * most, -2.1 * most, 30 * most, -29 * most, 0.3 * most):
         w.jump(by)
         assert w.shown()["next_run"] - w.wall <= 2 * most
+
+
+def dues(w: World) -> list[float]:
+    return [round(row["due"] - BEGAN) for row in w.runs.values()]
+
+
+def test_a_run_that_waits_still_begins_when_the_clock_was_set_back_and_only_once() -> None:
+    """It came due, and does not come again."""
+    w = world(task(every=DAY, overlap="queue"), bodies=lambda run: Body(DAY + HOUR if run.run == 1 else 0))
+    w.wait(2 * DAY + MINUTE)
+    w.jump(-2 * HOUR)
+    w.wait(HOUR)
+    assert (times(w), dues(w)) == ([DAY, 2 * DAY - HOUR], [DAY, 2 * DAY])
+    w.wait(DAY + 3 * HOUR)
+    assert dues(w) == [DAY, 2 * DAY, 3 * DAY]
+
+
+@pytest.mark.parametrize("back", [1.5 * DAY, 100 * DAY])
+def test_but_not_where_its_due_time_will_come_again(back: float) -> None:
+    w = world(task(every=DAY, overlap="queue"), bodies=lambda run: Body(DAY + HOUR if run.run == 1 else 0))
+    w.wait(2 * DAY + MINUTE)
+    w.jump(-back)
+    [skipped] = w.notes("task.skipped")
+    assert (skipped["due"], skipped["reason"]) == (
+        BEGAN + 2 * DAY,
+        "the clock was set back, and it will be due again",
+    )
+    w.wait(2.5 * DAY)
+    assert dues(w)[1:] == ([2 * DAY, 3 * DAY] if back < 2 * DAY else [-97 * DAY, -96 * DAY])
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_clock_that_was_wrong_for_a_moment_leaves_no_run_that_waits(restart: bool) -> None:
+    """The one that was missed by it is due again, and begins then."""
+    w = world(task(every=DAY, overlap="queue", missed="once"), bodies=lambda _: Body(6 * HOUR))
+    w.wait(DAY + HOUR)
+    w.jump(100 * DAY)
+    w.jump(-100 * DAY)
+    w.wait(6 * HOUR)
+    if restart:
+        w.restart()
+    w.wait(2 * DAY)
+    assert times(w) == dues(w) == [DAY, 2 * DAY, 3 * DAY]
+
+
+def test_a_run_by_hand_waits_whatever_the_clock_does() -> None:
+    w = world(task(every=DAY, overlap="queue"), bodies=lambda _: Body(HOUR))
+    w.wait(DAY)
+    w.run()
+    w.jump(-100 * DAY)
+    w.wait(2 * HOUR)
+    assert [by for _, by in w.starts()] == ["schedule", "ann"]
 
 
 def test_a_clock_that_drifts_never_lets_a_run_begin_early() -> None:
