@@ -23,6 +23,7 @@ TOLD = frozenset(
         "hook.failed",
         "hook.timeout",
         "master.warning",
+        "stream.dropped",
     }
 )
 SHORT = 0.1  # a phase that took less says nothing

@@ -91,6 +91,18 @@ def test_a_stream_that_breaks_without_a_report_is_1(stage: Stage) -> None:
     assert "without a report" in done.stderr
 
 
+def test_a_stop_is_followed_on_where_events_were_left_out(stage: Stage) -> None:
+    def leave() -> None:
+        if stage.asked.count("status") == 2:  # the first look is before the end of the stream is seen
+            stage.leave(report(0), {"event": "master.exiting"})
+
+    stage.script |= {"stop": stage.drop, "status": leave}
+    status, drawn = on_a_terminal(stage, "stop")
+    assert status == 0
+    assert "lines are left out here" in drawn
+    assert "all work finished" in drawn
+
+
 @pytest.mark.parametrize("command", ["stop", "restart", "reload", "quiet", "unquiet"])
 def test_no_wait_only_asks(stage: Stage, command: str) -> None:
     assert on(stage, command, "--no-wait").returncode == 0
@@ -181,6 +193,35 @@ def test_events_end_with_the_master_and_are_the_objects_as_they_are(stage: Stage
         assert json.loads(process.stdout.readline())["event"] == "master.exiting"
         stage.close()
         assert process.wait(TIMEOUT) == 0
+
+
+def test_events_go_on_where_some_were_left_out_and_say_so_there(stage: Stage) -> None:
+    with following(stage, "events", "--json") as process:
+        assert process.stdout is not None
+        for number in range(2):
+            streaming(stage)
+            stage.drop({"event": "a", "message": str(number)})
+            assert json.loads(process.stdout.readline())["message"] == str(number)
+            gap = json.loads(process.stdout.readline())
+            assert gap["event"] == "stream.dropped"
+            assert set(gap) == {"time", "level", "event", "message"}
+        stage.close()
+        assert process.wait(TIMEOUT) == 1
+        assert process.stderr is not None
+        assert "left meanwhile" in one_line(process.stderr.read())
+
+
+def test_a_status_that_is_watched_goes_on_where_events_were_left_out(stage: Stage) -> None:
+    with following(stage, "status", "--watch", "--json") as process:
+        assert process.stdout is not None
+        for generation in range(2, 5):
+            stage.status["generation"] = generation
+            streaming(stage)
+            stage.drop()
+            while json.loads(process.stdout.readline())["generation"] < generation:
+                pass
+        stage.close()
+        assert process.wait(TIMEOUT) == 3
 
 
 @pytest.mark.parametrize("arguments", [["events"], ["status", "--watch"], ["status", "--watch", "--json"]])

@@ -284,21 +284,60 @@ def test_a_queued_run_is_waited_for(stage: Stage) -> None:
     assert "waits for the run that goes on" in drawn
 
 
+DROPPED = {"event": "stream.dropped", "level": "warning", "message": "read too slowly"}
+LEFT_OUT = "lines are left out here"
+
+
+@pytest.mark.parametrize("drop", ["with a word", "without"])
 @pytest.mark.parametrize(
-    ("row", "status"),
-    [({"outcome": "ok", "code": 0}, 0), ({"outcome": "failed", "code": 7}, 7), ({"outcome": "running"}, 3)],
+    ("row", "status"), [({"outcome": "ok", "code": 0}, 0), ({"outcome": "failed", "code": 7}, 7)]
 )
-def test_one_that_prints_too_much_to_be_followed_is_waited_for_all_the_same(
-    stage: Stage, row: dict[str, object], status: int
+def test_a_run_whose_end_was_left_out_has_it_from_the_history(
+    stage: Stage, row: dict[str, object], status: int, drop: str
 ) -> None:
-    """The master drops the stream: the end is in the history, or still to come."""
-    dropped = {"event": "stream.dropped", "level": "warning", "message": "read too slowly"}
-    stage.script["tasks.run"] = lambda: stage.events.extend([event("output", lines=["one"]), dropped])
-    stage.script["tasks.history"] = lambda: stage.events.append(event("failed", code=3))
-    stage.results["tasks.history"] = {"runs": [{"run": RUN, "lines": [], **row}]}
+    """With what it printed last: whoever reads only that is to have it."""
+    stage.script["tasks.run"] = lambda: stage.drop(
+        event("output", lines=["one"]), *([DROPPED] if drop == "with a word" else [])
+    )
+    stage.results["tasks.history"] = {"runs": [{"run": RUN, "lines": ["the last"], **row}]}
     done = on(stage, "tasks", "run", "vacuum")
-    assert (done.returncode, done.stdout) == (status, "one\n")
-    assert "lines are left out" in done.stderr
+    assert (done.returncode, done.stdout) == (status, "one\nthe last\n")
+    assert LEFT_OUT in done.stderr
+    assert "left meanwhile" not in done.stderr
+
+
+@pytest.mark.parametrize("more", [{"running": {"run": RUN}}, {"waiting": "root"}])
+def test_a_run_that_goes_on_when_events_were_left_out_is_followed_on(
+    stage: Stage, more: dict[str, object]
+) -> None:
+    """Twice: its end comes by the third stream."""
+    stage.results["tasks.list"] = {"vacuum": task(**more)}
+    stage.script["tasks.run"] = lambda: stage.drop(event("output", lines=["one"]))
+
+    def after() -> None:
+        if stage.asked.count("tasks.list") == 1:
+            stage.drop(event("output", lines=["two"]))
+        else:
+            stage.events += [event("output", lines=["three"]), event("failed", code=3)]
+
+    stage.script["tasks.list"] = after
+    done = on(stage, "tasks", "run", "vacuum")
+    assert (done.returncode, done.stdout) == (3, "one\ntwo\nthree\n")
+    assert done.stderr.count(LEFT_OUT) == 2
+
+
+def test_an_end_that_no_disk_has_yet_is_told_by_the_master(stage: Stage) -> None:
+    stage.script["tasks.run"] = stage.drop
+    stage.results["tasks.history"] = {"runs": [past_run(RUN, "running", code=None)]}
+    stage.results["tasks.list"] = {"vacuum": task(last_run=past_run(RUN, "failed", signal="SIGKILL"))}
+    assert on(stage, "tasks", "run", "vacuum").returncode == 128 + 9
+
+
+def test_an_end_that_nobody_knows_any_more_is_1_and_is_not_waited_for(stage: Stage) -> None:
+    stage.script["tasks.run"] = stage.drop
+    done = on(stage, "tasks", "run", "vacuum")
+    assert done.returncode == 1
+    assert "how run 12 ended was left out" in done.stderr
 
 
 def test_no_wait_only_asks(stage: Stage) -> None:
