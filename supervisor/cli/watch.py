@@ -30,8 +30,9 @@ def draw(status: dict[str, Any]) -> None:
         click.echo(line)
 
 
-def width() -> int:
-    return shutil.get_terminal_size((80, 24)).columns
+def width() -> int | None:
+    """That of the terminal; None where there is none, for a log or a mail needs the whole reason."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
 
 
 def status(client: Client, as_json: bool) -> int:

@@ -65,7 +65,8 @@ def event(name: str, **more: object) -> dict[str, object]:
 # -- list ----------------------------------------------------------------------
 
 
-def test_list_fits_80_columns_and_cannot_steer_the_terminal(stage: Stage) -> None:
+def test_list_fits_the_terminal_or_is_whole_where_there_is_none(stage: Stage) -> None:
+    """And no reason can steer it."""
     stage.results["tasks.list"] = {
         "vacuum": task(),
         "purge": task("errored", error="exit status 1\x1b[2J " + "x" * 200, failures=3, next_run=None),
@@ -77,7 +78,10 @@ def test_list_fits_80_columns_and_cannot_steer_the_terminal(stage: Stage) -> Non
     done = on(stage, "tasks", "list")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "x" * 200 in done.stdout
+    shown = on_a_terminal(stage, "tasks", "list", NO_COLOR="1")[1]
+    assert "\x1b" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
     for words in (
         "in 4 min",
         "ok 1m10s ago",
@@ -92,6 +96,7 @@ def test_list_fits_80_columns_and_cannot_steer_the_terminal(stage: Stage) -> Non
         "timed out 2h00m ago",
     ):
         assert words in done.stdout, done.stdout
+        assert words in shown, shown
 
 
 def test_times_are_local_and_read_from_both_ways_of_writing_them(stage: Stage) -> None:
@@ -379,6 +384,7 @@ def test_ctrl_c_ends_the_following_and_not_the_run(stage: Stage) -> None:
 
 
 def test_history_is_a_line_a_run_and_what_went_wrong_with_its_last_lines(stage: Stage) -> None:
+    """On a terminal within its columns, elsewhere whole."""
     stage.results["tasks.history"] = {
         "runs": [
             past_run(9, "running", seconds=None, code=None),
@@ -389,9 +395,11 @@ def test_history_is_a_line_a_run_and_what_went_wrong_with_its_last_lines(stage: 
     }
     done = on(stage, "tasks", "history", "vacuum", TZ="UTC")
     assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= 80
+    assert "four [2J" + "x" * 100 in done.stdout
+    assert "a-very-long-user-name" in done.stdout
     assert "\x1b" not in done.stdout
+    lines = on_a_terminal(stage, "tasks", "history", "vacuum", TZ="UTC")[1].splitlines()
+    assert max(map(len, lines)) <= 80
     assert [line.split()[0] for line in lines] == ["RUN", "9", "8", "|", "|", "|", "7", "6"]
     assert "2023-11-14 22:13:20" in lines[1]
     assert lines[2].endswith("schedule    failed (status 3)")
