@@ -10,6 +10,7 @@ NAMES = (
     "cannot be a name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-' "
     "(it becomes part of worker ids, file names and log lines)"
 )
+OPTION = "cannot be a name: to a command, what begins with '-' is an option, as --all is"
 BIND = 'expected "127.0.0.1:8000", "[::1]:8000", "unix:/path" or "fd:NAME" (from systemd), not'
 LEVELS = 'expected one of "debug", "info", "warning", "error", not'
 FORMATS = 'expected one of "auto", "text", "json", "journal", not'
@@ -147,6 +148,9 @@ IN_THE_FILE = [
     ("[pools.'a b']\ntarget = 'a:b'", f"pools.'a b': 'a b' {NAMES}"),
     ('[pools."a\\n\\u001bb"]\ntarget = "a:b"', rf"pools.'a\n\x1bb': 'a\n\x1bb' {NAMES}"),
     ("[pools.'']\ntarget = 'a:b'", f"pools.'': '' {NAMES}"),
+    ("[pools.-x]\ntarget = 'a:b'", f"pools.-x: '-x' {OPTION}"),
+    ("[tasks.--all]\ntarget = 'a:b'\nevery = 1", f"tasks.--all: '--all' {OPTION}"),
+    (POOL + "[master]\nname = '-'", f"master.name: '-' {NAMES}"),
     (POOL + "[maste]", "maste: unknown key, did you mean 'master'?"),
     (POOL + "[master]\nstop_timeot = 1", "master.stop_timeot: unknown key, did you mean 'stop_timeout'?"),
     (POOL + "[master]\nworkers = 1", "master.workers: unknown key here, it belongs in [pools.NAME]"),
