@@ -10,6 +10,10 @@ NAMES = (
     "cannot be a name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-' "
     "(it becomes part of worker ids, file names and log lines)"
 )
+NOTHING = (
+    'there is nothing to run; the minimum is [pools.web] with target = "module:function", '
+    'or [tasks.hourly] with that and every = "1h"'
+)
 OPTION = "cannot be a name: to a command, what begins with '-' is an option, as --all is"
 BIND = 'expected "127.0.0.1:8000", "[::1]:8000", "unix:/path" or "fd:NAME" (from systemd), not'
 LEVELS = 'expected one of "debug", "info", "warning", "error", not'
@@ -125,9 +129,10 @@ OF_A_COMMAND = [
 ]
 
 IN_THE_FILE = [
-    ("", 'there is nothing to run; the minimum is [pools.web] with target = "module:function"'),
-    ("[pools]", 'there is nothing to run; the minimum is [pools.web] with target = "module:function"'),
-    ("[master]", 'there is nothing to run; the minimum is [pools.web] with target = "module:function"'),
+    ("", NOTHING),
+    ("[pools]", NOTHING),
+    ("[master]", NOTHING),
+    ("[tasks]", NOTHING),
     ("pools = 3", "pools: expected a table, such as [pools.web], not 3"),
     ("[[pools]]", "pools: expected a table, such as [pools.web], not an array"),
     ("[pools]\nweb = 'app:run'", "pools.web: expected a table, such as [pools.web], not 'app:run'"),
