@@ -199,6 +199,30 @@ def test_events_end_with_the_master_and_are_the_objects_as_they_are(stage: Stage
         assert process.wait(TIMEOUT) == 0
 
 
+TWO_THREADS = """Thread 0x1 (most recent call first):
+  File "a.py", line 1 in a
+
+Current thread 0x2 (most recent call first):
+  File "b.py", line 2 in b
+"""
+NO_STACKS = "it wrote no stacks; its process state is S"
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        (TWO_THREADS, 'busy here:\n    File "b.py", line 2 in b\n'),
+        (NO_STACKS, f"busy here:\n    {NO_STACKS}\n"),
+        ("", ""),
+    ],
+)
+def test_where_a_straggler_was_busy_is_told_whole_or_not_at_all(stage: Stage, stack: str, said: str) -> None:
+    event = {"event": "worker.stack", "message": "web.1 was busy here:", "stack": stack}
+    stage.script["stop"] = lambda: stage.leave(event, report(0), {"event": "master.exiting"})
+    _, before, after = on(stage, "stop").stderr.partition("web.1 was ")
+    assert before + after == ("web.1 was " + said if said else "")
+
+
 def test_events_go_on_where_some_were_left_out_and_say_so_there(stage: Stage) -> None:
     with following(stage, "events", "--json") as process:
         assert process.stdout is not None
