@@ -63,21 +63,21 @@ class Following:
 
 
 @contextmanager
-def following(client: Client) -> Iterator[Following]:
+def following(client: Client, see: str = "status") -> Iterator[Following]:
     """Nothing that happens from here on is missed, or it is said."""
-    with shown() as screen, streamed(client) as stream:
+    with shown(see) as screen, streamed(client) as stream:
         yield Following(client, stream, screen)
 
 
 @contextmanager
-def shown() -> Iterator[Screen]:
-    """Progress, until it is over or Ctrl-C ends the following, and nothing else."""
+def shown(see: str = "status") -> Iterator[Screen]:
+    """Progress, until it is over or Ctrl-C ends the following, and nothing else; ``see`` shows more then."""
     screen = Screen()
     try:
         with interruptible():
             yield screen
     except KeyboardInterrupt:
-        screen.say("no longer followed, it goes on; see 'supervisord-lite status'")
+        screen.say(f"no longer followed, it goes on; see 'supervisord-lite {see}'")
         # The caller, a shell script perhaps, is to see what it was: signal(7), "die of it".
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)

@@ -33,7 +33,7 @@ def ask(client: Client, method: str, **params: object) -> dict[str, Any]:
 
 def follow(client: Client, name: str) -> int:
     """Run the task and follow it; its exit status."""
-    with following(client) as followed:
+    with following(client, f"tasks history {name}") as followed:
         found = ask(client, "tasks.run", name=name)
         if found.get("queued"):
             followed.screen.show(f"{name}: waits for the run that goes on")
