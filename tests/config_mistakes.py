@@ -290,7 +290,7 @@ IN_A_TASK = [
         "command = []\nevery = 1",
         '.command: expected a program and its arguments, as in ["python", "serve.py"]',
     ),
-    (f"{TASK}\nschedule = '60 3 * * *'", f".schedule: {CRON}, not '60 3 * * *': bad minute"),
+    (f"{TASK}\nschedule = '60 3 * * *'", ".schedule: '60 3 * * *' has a bad minute, '60': it is 0 to 59"),
     (f"{TASK}\nschedule = '@daily'", f".schedule: {CRON}, not '@daily': write \"0 0 * * *\""),
     (f"{TASK}\nschedule = '0 0 30 2 *'", ".schedule: '0 0 30 2 *' never comes: there is no such day"),
     (
