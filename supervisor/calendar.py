@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timezone, tzinfo
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from supervisor.settings import TaskSettings
@@ -25,6 +26,15 @@ EPOCH = datetime.fromtimestamp(0, timezone.utc)
 EXPECTED = (
     'five fields such as "30 2 * * *" (minute, hour, day of month, month, day of week; six: seconds first)'
 )
+FIELDS = (  # what they are called, what they hold, and cronsim's name for what it has read
+    ("second", "0 to 59", "seconds"),
+    ("minute", "0 to 59", "minutes"),
+    ("hour", "0 to 23", "hours"),
+    ("day of month", "1 to 31", "days"),
+    ("month", "1 to 12, or JAN to DEC", "months"),
+    ("day of week", "0 to 6, or SUN to SAT", "weekdays"),
+)
+WEEKDAY = 5
 MEANT = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -61,7 +71,7 @@ def problem(schedule: str, timezone: str | None) -> str | None:
         due = _search(schedule, zone, 0.0)
     except (CronSimError, ValueError, AssertionError) as error:
         if not _has_no_such_day(schedule):
-            return f"expected {EXPECTED}, not {schedule!r}: {str(error).lower()}"
+            return _bad_field(schedule) or f"expected {EXPECTED}, not {schedule!r}: {str(error).lower()}"
         due = None
     return f"{schedule!r} never comes: there is no such day" if due is None else None
 
@@ -77,6 +87,41 @@ def _has_no_such_day(schedule: str) -> bool:
     except (CronSimError, ValueError, AssertionError):
         return False
     return True
+
+
+def _bad_field(schedule: str) -> str | None:
+    """The first that is wrong, and what to write."""
+    parts = schedule.split()
+    for number, part in enumerate(parts, len(FIELDS) - len(parts)) if len(parts) in (5, 6) else ():
+        name, holds, _ = FIELDS[number]
+        if _read(number, part) is None:
+            instead = _over_its_end(number, part)
+            advice = f'write "{instead}"' if instead else f"it is {holds}"
+            return f"{schedule!r} has a bad {name}, {part!r}: {advice}"
+    return None
+
+
+def _over_its_end(number: int, part: str) -> str | None:
+    """``6,0`` for ``6-0``, ``22-23,0-2`` for ``22-2``; None for what is no such range."""
+    match [_read(number, end) for end in part.split("-")]:
+        case [[int(first)], [int(last)]] if min(first, last) >= 0:  # below are those of L
+            every = [value for value in _read(number, "*") or () if (number, value) != (WEEKDAY, 7)]
+            first %= every[-1] + 1  # the 7 of a Sunday
+            spans = [(first, last)] if first <= last else [(first, every[-1]), (every[0], last)]
+            return ",".join(f"{one}" if one == other else f"{one}-{other}" for one, other in spans)
+    return None
+
+
+def _read(number: int, part: str) -> list[Any] | None:
+    """What this field alone means to cronsim, in order."""
+    from cronsim import CronSim, CronSimError
+
+    fields = ["*"] * len(FIELDS)
+    fields[number] = part
+    try:
+        return sorted(getattr(CronSim(" ".join(fields), EPOCH), FIELDS[number][2]))
+    except (CronSimError, ValueError, AssertionError):
+        return None
 
 
 def _search(schedule: str, zone: tzinfo, after: float) -> float | None:

@@ -10,6 +10,11 @@ NAMES = (
     "cannot be a name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-' "
     "(it becomes part of worker ids, file names and log lines)"
 )
+NOTHING = (
+    'there is nothing to run; the minimum is [pools.web] with target = "module:function", '
+    'or [tasks.hourly] with that and every = "1h"'
+)
+OPTION = "cannot be a name: to a command, what begins with '-' is an option, as --all is"
 BIND = 'expected "127.0.0.1:8000", "[::1]:8000", "unix:/path" or "fd:NAME" (from systemd), not'
 LEVELS = 'expected one of "debug", "info", "warning", "error", not'
 FORMATS = 'expected one of "auto", "text", "json", "journal", not'
@@ -124,9 +129,10 @@ OF_A_COMMAND = [
 ]
 
 IN_THE_FILE = [
-    ("", 'there is nothing to run; the minimum is [pools.web] with target = "module:function"'),
-    ("[pools]", 'there is nothing to run; the minimum is [pools.web] with target = "module:function"'),
-    ("[master]", 'there is nothing to run; the minimum is [pools.web] with target = "module:function"'),
+    ("", NOTHING),
+    ("[pools]", NOTHING),
+    ("[master]", NOTHING),
+    ("[tasks]", NOTHING),
     ("pools = 3", "pools: expected a table, such as [pools.web], not 3"),
     ("[[pools]]", "pools: expected a table, such as [pools.web], not an array"),
     ("[pools]\nweb = 'app:run'", "pools.web: expected a table, such as [pools.web], not 'app:run'"),
@@ -147,6 +153,9 @@ IN_THE_FILE = [
     ("[pools.'a b']\ntarget = 'a:b'", f"pools.'a b': 'a b' {NAMES}"),
     ('[pools."a\\n\\u001bb"]\ntarget = "a:b"', rf"pools.'a\n\x1bb': 'a\n\x1bb' {NAMES}"),
     ("[pools.'']\ntarget = 'a:b'", f"pools.'': '' {NAMES}"),
+    ("[pools.-x]\ntarget = 'a:b'", f"pools.-x: '-x' {OPTION}"),
+    ("[tasks.--all]\ntarget = 'a:b'\nevery = 1", f"tasks.--all: '--all' {OPTION}"),
+    (POOL + "[master]\nname = '-'", f"master.name: '-' {NAMES}"),
     (POOL + "[maste]", "maste: unknown key, did you mean 'master'?"),
     (POOL + "[master]\nstop_timeot = 1", "master.stop_timeot: unknown key, did you mean 'stop_timeout'?"),
     (POOL + "[master]\nworkers = 1", "master.workers: unknown key here, it belongs in [pools.NAME]"),
@@ -281,7 +290,7 @@ IN_A_TASK = [
         "command = []\nevery = 1",
         '.command: expected a program and its arguments, as in ["python", "serve.py"]',
     ),
-    (f"{TASK}\nschedule = '60 3 * * *'", f".schedule: {CRON}, not '60 3 * * *': bad minute"),
+    (f"{TASK}\nschedule = '60 3 * * *'", ".schedule: '60 3 * * *' has a bad minute, '60': it is 0 to 59"),
     (f"{TASK}\nschedule = '@daily'", f".schedule: {CRON}, not '@daily': write \"0 0 * * *\""),
     (f"{TASK}\nschedule = '0 0 30 2 *'", ".schedule: '0 0 30 2 *' never comes: there is no such day"),
     (

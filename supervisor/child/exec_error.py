@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Sequence
 
+SHOWN = 60  # characters of PATH; a machine has one of many hundreds
 HEAD = 256  # bytes of a file that hold its #! line: BINPRM_BUF_SIZE
 
 
@@ -19,12 +20,21 @@ def words(argv: Sequence[str], error: OSError, folder: str) -> str:
     """``error.filename`` is the file that was found, None where none was; ``folder`` where we are."""
     program, found = argv[0], error.filename
     if found is None and "/" not in program:
-        where = f"PATH={os.environ.get('PATH', os.defpath)}, in {folder}"
+        where = f"PATH={_few(os.environ.get('PATH', os.defpath))}, in {folder}"
     else:
         path = str(found or program)
         where = path if os.path.isabs(path) else f"{path} in {folder}"
     hint = _hint(error, str(found or program), argv)
     return f"cannot execute {program!r}: {error.strerror} ({where})" + (f": {hint}" if hint else "")
+
+
+def _few(path: str) -> str:
+    """The first of its folders, and how many there are; all of them where that is short."""
+    folders = path.split(":")
+    if len(path) <= SHOWN or len(folders) == 1:
+        return path
+    few = path[:SHOWN].rpartition(":")[0] or folders[0]
+    return f"{few}:... of {len(folders)} folders"
 
 
 def _hint(error: OSError, path: str, argv: Sequence[str]) -> str:

@@ -60,7 +60,8 @@ def _to_the_end(client: Client, method: str, **params: object) -> Status:
         report = _report(followed)
         gone(LEAVE)
     if report is None:
-        raise ControlError("the master left without a report: was it killed? Its log says more")
+        advice = "was it killed, or not read in time? Its log says more"
+        raise ControlError(f"the master left without a report: {advice}")
     return report
 
 

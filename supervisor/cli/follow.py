@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from supervisor.cli.progress import Screen
+from supervisor.cli.stream import Stream, streamed
 from supervisor.cli.watch import interruptible
-from supervisor.control.client import Client, ControlError, Event, Events
+from supervisor.control.client import Client, Event
 
 Status = dict[str, Any]
 
@@ -26,9 +27,9 @@ SILENCE = 10.0  # between two that only find out whether the master still turns
 class Following:
     """One request, its events and the screen on which they are shown."""
 
-    def __init__(self, client: Client, events: Events, screen: Screen) -> None:
-        self._client, self._events, self.screen = client, events, screen
-        self.pid = events.pid  # of the master
+    def __init__(self, client: Client, stream: Stream, screen: Screen) -> None:
+        self._client, self._stream, self.screen = client, stream, screen
+        self.pid = stream.pid  # of the master
         self.began = time.monotonic()
 
     def ask(self, method: str, **params: object) -> Any:
@@ -47,7 +48,7 @@ class Following:
         look_at = 0.0
         while True:
             left = look_at - time.monotonic()
-            event = self._events.next(timeout=left) if left > 0 else None
+            event = self._stream.next(timeout=left) if left > 0 else None
             if event is not None:
                 self.screen.note(event)
             elif left > 0:
@@ -62,28 +63,23 @@ class Following:
 
 
 @contextmanager
-def following(client: Client) -> Iterator[Following]:
-    """Nothing that happens from here on is missed."""
-    with shown() as screen, client.events() as events:
-        yield Following(client, events, screen)
+def following(client: Client, see: str = "status") -> Iterator[Following]:
+    """Nothing that happens from here on is missed, or it is said."""
+    with shown(see) as screen, streamed(client) as stream:
+        yield Following(client, stream, screen)
 
 
 @contextmanager
-def shown() -> Iterator[Screen]:
-    """Progress, until it is over or Ctrl-C ends the following, and nothing else."""
+def shown(see: str = "status") -> Iterator[Screen]:
+    """Progress, until it is over or Ctrl-C ends the following, and nothing else; ``see`` shows more then."""
     screen = Screen()
     try:
         with interruptible():
             yield screen
     except KeyboardInterrupt:
-        screen.say("no longer followed, it goes on; see 'supervisord-lite status'")
+        screen.say(f"no longer followed, it goes on; see 'supervisord-lite {see}'")
         # The caller, a shell script perhaps, is to see what it was: signal(7), "die of it".
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGINT)
     finally:
         screen.clear()
-
-
-def left() -> ControlError:
-    """What to say when the master has left and nobody asked it to."""
-    return ControlError("the master left meanwhile; its log says why")

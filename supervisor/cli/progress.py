@@ -23,6 +23,7 @@ TOLD = frozenset(
         "hook.failed",
         "hook.timeout",
         "master.warning",
+        "stream.dropped",
     }
 )
 SHORT = 0.1  # a phase that took less says nothing
@@ -57,17 +58,23 @@ class Screen:
     def note(self, event: dict[str, Any]) -> None:
         """Say an event that a person who waits wants to know of."""
         name = event.get("event")
-        if name in TOLD and not (name == "stop.phase" and event.get("seconds", SHORT) < SHORT):
+        frames = innermost(str(event.get("stack") or ""))
+        short = name == "stop.phase" and event.get("seconds", SHORT) < SHORT
+        if name in TOLD and not short and (frames or name != "worker.stack"):
             self.say(str(event.get("message", name)))
-            for line in innermost(str(event.get("stack") or "")):
+            for line in frames:
                 self.say(f"    {line}")
 
 
 def innermost(stack: str) -> list[str]:
-    """The few frames in which the main thread of a straggler sits; faulthandler's words."""
+    """The few frames in which the main thread of a straggler sits, in faulthandler's words.
+
+    Where there are none, what is said in their place.
+    """
     _, _, main = stack.rpartition("Current thread")
-    frames = [line.strip() for line in main.splitlines() if line.startswith("  File")]
-    return frames[:STACK]
+    lines = [line.strip() for line in main.splitlines() if line.strip()]
+    frames = [line for line in lines if line.startswith("File ")]
+    return (frames or lines)[:STACK]
 
 
 def draining(status: dict[str, Any], since: float) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from supervisor.cli import words
-from supervisor.cli.follow import REFRESH, SILENCE, Following, Status, following, left
+from supervisor.cli.follow import REFRESH, SILENCE, Following, Status, following
 from supervisor.cli.options import Master
 from supervisor.cli.progress import Trial, reloading
+from supervisor.cli.stream import DROPPED, left
 from supervisor.control.client import ControlError, Event
 from supervisor.exits import ClientExit
 
@@ -37,34 +38,58 @@ def reload(master: Master) -> int:
 
 def _outcome(followed: Following, number: int, master: Master) -> Event:
     """The last event of this reload."""
-    trial = Trial(None, master.stable_after)
+    trial, whole = Trial(None, master.stable_after), True
     for event in followed.news(REFRESH if followed.screen.live else SILENCE):
-        if event is None:
-            _look(followed, trial)
-            continue
-        name, ours = event.get("event"), event.get("reload") == number
-        if name == "master.stopping":
-            reason = event.get("reason") or "it was told to"
-            raise ControlError(f"the master stops ({reason}), the reload is abandoned; start it again then")
-        if name == "worker.ready" and event.get("generation") == trial.generation:
-            trial.ready.setdefault(str(event.get("pool")), time.monotonic())
-        if name == "reload.started" and ours:
-            trial.generation = event.get("generation")
-        if name == "reload.rolled" and ours:
-            trial.until = time.monotonic() + event["seconds"]
-        if name in {"reload.done", "reload.failed"} and ours:
+        if event is None or event.get("event") == DROPPED:
+            whole = whole and event is None
+            if (end := _look(followed, trial, whole)) is not None:
+                return end
+        elif event.get("event") in {"reload.done", "reload.failed"} and event.get("reload") == number:
             return event
+        else:
+            _learn(event, number, trial)
     raise EOFError
 
 
-def _look(followed: Following, trial: Trial) -> None:
-    """Draw how far it is; where nothing is drawn, say it now and then, for it may take long."""
-    status: Status = followed.status()
+def _learn(event: Event, number: int, trial: Trial) -> None:
+    """How far it is."""
+    name, ours = event.get("event"), event.get("reload") == number
+    if name == "master.stopping":
+        raise _abandoned(f"stops ({event.get('reason') or 'it was told to'})")
+    if name == "worker.ready" and event.get("generation") == trial.generation:
+        trial.ready.setdefault(str(event.get("pool")), time.monotonic())
+    if name == "reload.started" and ours:
+        trial.generation = event.get("generation")
+    if name == "reload.rolled" and ours:
+        trial.until = time.monotonic() + event["seconds"]
+
+
+def _look(followed: Following, trial: Trial, whole: bool) -> Event | None:
+    """Show how far it is; its end, if that is among what was left out of the events."""
+    status = followed.status()
+    if not whole and (end := _missed(status, followed.since())) is not None:
+        return end
     text = reloading(status, trial, time.monotonic())
     if followed.screen.live:
         followed.screen.show(text)
-    elif followed.since() >= SILENCE:
+    elif followed.since() >= SILENCE:  # said now and then, for it may take long
         followed.screen.say(text)
+    return None
+
+
+def _missed(status: Status, since: float) -> Event | None:
+    if status["state"] in {"stopping", "restarting"}:
+        raise _abandoned(f"is {status['state']}")
+    last = status.get("last_reload") or {}
+    ended = words.until(last.get("at"))
+    if status["state"] == "reloading" or ended is None or -ended > since:
+        return None
+    generation = status.get("generation")
+    return {"event": "reload.done" if last["ok"] else "reload.failed", "generation": generation, **last}
+
+
+def _abandoned(why: str) -> ControlError:
+    return ControlError(f"the master {why}, the reload is abandoned; start it again then")
 
 
 def _failure(error: str) -> ControlError:

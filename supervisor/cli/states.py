@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import click
 
-from supervisor.cli.follow import REFRESH, Status, following, left
+from supervisor.cli.follow import REFRESH, Status, following
 from supervisor.cli.options import SLACK, Master
 from supervisor.cli.progress import names
+from supervisor.cli.stream import left
 from supervisor.control.client import ControlError
 from supervisor.exits import ClientExit
 

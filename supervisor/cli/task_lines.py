@@ -1,7 +1,7 @@
-"""Tasks and their runs as lines for a person: 80 columns, readable without colour.
+"""Tasks and their runs as lines for a person: as wide as the terminal, readable without colour.
 
-Pure: objects in, lines out.  A key that an older or newer master does not send is
-left out, never an error.
+Pure: objects in, lines out; without a width nothing is cut.  A key that an older
+or newer master does not send is left out, never an error.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SHOWN = 3  # last lines of a run that went wrong
 NAMED = 10  # names that are written out
 
 
-def listed(tasks: Object, now: datetime, width: int) -> Iterator[str]:
+def listed(tasks: Object, now: datetime, width: int | None) -> Iterator[str]:
     """``tasks list``: state, next run, last run; below that, why it is not running."""
     if not tasks:
         yield "no tasks: the configuration has no [tasks.NAME]"
@@ -109,14 +109,14 @@ def notable(tasks: Object) -> Iterator[str]:
 # -- runs ----------------------------------------------------------------------
 
 
-def runs(found: Iterable[Object], width: int, *, whole: bool) -> Iterator[str]:
+def runs(found: Iterable[Object], width: int | None, *, whole: bool) -> Iterator[str]:
     """``tasks history``: a line a run, newest first; of those that went wrong, what they printed last."""
     yield f"{'RUN':>7}  {'STARTED':19}  {'TOOK':>6}  {'BY':10}  OUTCOME"
     for run in found:
         started, seconds = moment(run.get("started_at")), run.get("seconds")
         when = "" if started is None else started.strftime("%Y-%m-%d %H:%M:%S")
         took = "" if seconds is None else words.age(seconds)
-        by = words.cut(words.plain(run.get("by") or ""), 10)
+        by = words.cut(words.plain(run.get("by") or ""), width and 10)
         line = f"{run.get('run', '?'):>7}  {when:19}  {took:>6}  {by:10}  {outcome(run)}"
         yield words.cut(line, width)
         if run.get("reason") and run.get("outcome") != "running":

@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from supervisor.cli import words
-from supervisor.cli.follow import SILENCE, Following, following, left
-from supervisor.control.client import Client, Event
+from supervisor.cli.follow import SILENCE, Following, following
+from supervisor.cli.stream import DROPPED, left
+from supervisor.control.client import Client, ControlError, Event
+from supervisor.control.tasks import MOST_RUNS
 from supervisor.exits import ClientExit, signal_number
 
 # The event of an end, by outcome; all other outcomes are failures.
@@ -31,15 +33,14 @@ def ask(client: Client, method: str, **params: object) -> dict[str, Any]:
 
 def follow(client: Client, name: str) -> int:
     """Run the task and follow it; its exit status."""
-    with following(client) as followed:
+    with following(client, f"tasks history {name}") as followed:
         found = ask(client, "tasks.run", name=name)
         if found.get("queued"):
             followed.screen.show(f"{name}: waits for the run that goes on")
-        end, printed = _followed(followed, name, found["run"])
-    while end is None:
-        click.echo("supervisord-lite: lines are left out: it prints faster than can be shown", err=True)
-        with following(client) as followed:
-            end = _ended(client, name, found["run"]) or _followed(followed, name, found["run"])[0]
+        try:
+            end, printed = _followed(followed, name, found["run"])
+        except EOFError:
+            raise left() from None
     if not printed:  # its lines were not streamed: the last ones are better than none
         _print(end.get("output") or end.get("lines") or ())
     if end["event"] != "task.finished":
@@ -47,24 +48,15 @@ def follow(client: Client, name: str) -> int:
     return _status(end)
 
 
-def _followed(followed: Following, name: str, run: int) -> tuple[Event | None, bool]:
-    """The event of its end, and whether it was heard to print something.
-
-    None: so much was printed that the master has dropped this stream of events.
-    """
-    try:
-        return _heard(followed, name, run)
-    except EOFError:
-        raise left() from None
-
-
-def _heard(followed: Following, name: str, run: int) -> tuple[Event | None, bool]:
+def _followed(followed: Following, name: str, run: int) -> tuple[Event, bool]:
+    """The event of its end, and whether what it printed last was printed here."""
     printed = False
     for event in followed.news(SILENCE):
         if event is None:
             followed.ask("ping")  # a master that is stuck must not be waited for
-        elif event.get("event") == "stream.dropped":
-            return None, True
+        elif event.get("event") == DROPPED:
+            if (end := _ended(followed, name, run)) is not None:
+                return end, False
         elif event.get("event") == "output.lost" and str(event.get("stream")).startswith(f"tasks.{name}."):
             click.echo(f"supervisord-lite: {words.plain(event.get('reason'))}", err=True)
         elif event.get("run") != run:
@@ -78,12 +70,21 @@ def _heard(followed: Following, name: str, run: int) -> tuple[Event | None, bool
     raise EOFError
 
 
-def _ended(client: Client, name: str, run: int) -> Event | None:
-    """The same from the history: its end may have come while nobody followed."""
-    for row in client.call("tasks.history", name=name)["runs"]:
+def _ended(followed: Following, name: str, run: int) -> Event | None:
+    """Its end, if that came while events were left out; None if it is still to come.
+
+    In the history it has what was printed last; what the master shows does not wait for a disk.
+    """
+    task = followed.ask("tasks.list").get(name) or {}
+    if (task.get("running") or {}).get("run") == run:
+        return None
+    history = followed.ask("tasks.history", name=name, limit=MOST_RUNS)["runs"]
+    for row in (*history, task.get("last_run") or {}):
         if row.get("run") == run and row.get("outcome") not in {"running", "queued"}:
             return {"event": EVENTS.get(str(row.get("outcome")), FAILED), **row}
-    return None
+    if task.get("waiting") or not task:  # without one it was removed, and its run is let finish
+        return None
+    raise ControlError(f"{name}: how run {run} ended was left out; see 'tasks history {name}'")
 
 
 def _print(lines: Any) -> None:

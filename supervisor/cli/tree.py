@@ -1,4 +1,4 @@
-"""The status object as lines for a person: 80 columns, readable without colour.
+"""The status object as lines for a person: as wide as the terminal, readable without colour.
 
 Pure: an object in, lines out.  A key that an older or newer master does not
 send is left out, never an error.
@@ -29,8 +29,8 @@ COLOURS = {
 }
 
 
-def lines(status: Object, width: int) -> Iterator[str]:
-    """The tree, each line at most ``width`` wide."""
+def lines(status: Object, width: int | None) -> Iterator[str]:
+    """The tree, each line at most ``width`` wide; None: whole."""
     for text in _lines(status):
         yield _coloured(words.cut(text, width))
 

@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from supervisor.cli import tree
-from supervisor.control.client import Client, ControlError, Events, NoMasterError
+from supervisor.cli.stream import Stream, left, streamed
+from supervisor.control.client import Client, NoMasterError
 from supervisor.exits import ClientExit
 
 QUICKEST = 0.2  # seconds between two refreshes, however much happens
@@ -29,14 +30,15 @@ def draw(status: dict[str, Any]) -> None:
         click.echo(line)
 
 
-def width() -> int:
-    return shutil.get_terminal_size((80, 24)).columns
+def width() -> int | None:
+    """That of the terminal; None where there is none, for a log or a mail needs the whole reason."""
+    return shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else None
 
 
 def status(client: Client, as_json: bool) -> int:
     """Redraw until Ctrl-C; 3 when the master leaves meanwhile."""
     try:
-        with interruptible(), client.events() as events:
+        with interruptible(), streamed(client) as events:
             _redraw(client.status(), as_json, first=True)
             while True:
                 _wait_for_news(events)
@@ -47,7 +49,7 @@ def status(client: Client, as_json: bool) -> int:
         raise NoMasterError("the master has left") from None
 
 
-def _wait_for_news(events: Events) -> None:
+def _wait_for_news(events: Stream) -> None:
     """Until something happens, but not too soon and not too late."""
     quickest = time.monotonic() + QUICKEST
     events.next(timeout=SLOWEST)
@@ -77,15 +79,16 @@ def events(client: Client, as_json: bool) -> int:
     colour = log.choose_colour(sys.stdout.fileno(), os.environ)
     last = None
     try:
-        with interruptible(), client.events() as stream:
-            for event in stream:
+        with interruptible(), streamed(client) as stream:
+            while (event := stream.next()) is not None:
                 last = event.get("event")
                 line = log.render(event, "json" if as_json else "text", colour)
                 click.echo(line.rstrip(b"\n"), color=True)
     except KeyboardInterrupt:
         return ClientExit.DONE
-    if last != "master.exiting":
-        raise ControlError("the event stream broke off; see 'supervisord-lite status'")
+    except EOFError:
+        if last != "master.exiting":
+            raise left() from None
     return ClientExit.DONE
 
 

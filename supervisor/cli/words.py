@@ -56,5 +56,6 @@ def plain(text: object) -> str:
     return "".join(c if c.isprintable() else " " for c in str(text))
 
 
-def cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: max(0, width - 3)] + "..."
+def cut(text: str, width: int | None) -> str:
+    """Whole where there is no width."""
+    return text if width is None or len(text) <= width else text[: max(0, width - 3)] + "..."

@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 SECTIONS = ("master", "pools", "sockets", "tasks", "http", "hooks")
 OF_NAMED_TABLES = {"pools": "[pools.web]", "sockets": "[sockets.http]", "tasks": "[tasks.nightly]"}
-MINIMUM = '[pools.web] with target = "module:function"'
+MINIMUM = '[pools.web] with target = "module:function", or [tasks.hourly] with that and every = "1h"'
 
 
 def sections(document: Mapping[str, Any], problems: list[Problem]) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from supervisor.unix.files import LONGEST_PATH
 
 TEN_YEARS = 10 * 365.25 * 86400
 LARGEST_SIZE = 1 << 60
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,63}")
 
 _NUMBER = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)"
 _DURATION = re.compile(" *".join(rf"(?:{_NUMBER}{unit})?" for unit in ("d", "h", "m", "s", "ms")))
@@ -96,6 +96,10 @@ def _is_dotted(text: str) -> bool:
 def name(value: Any) -> str:
     if isinstance(value, str) and NAME.fullmatch(value):
         return str(value)
+    if isinstance(value, str) and NAME.fullmatch(value.lstrip("-")):
+        raise ValueError(
+            f"{shown(value)} cannot be a name: to a command, what begins with '-' is an option, as --all is"
+        )
     raise ValueError(
         f"{shown(value)} cannot be a name: 1 to 64 of A-Z, a-z, 0-9, '_' and '-' "
         "(it becomes part of worker ids, file names and log lines)"

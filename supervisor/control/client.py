@@ -181,13 +181,6 @@ class Events:
         line = self._connection.line(until)
         return None if line is None else dict(json.loads(line))
 
-    def __iter__(self) -> Iterator[Event]:
-        with suppress(EOFError):
-            while True:
-                event = self.next()
-                assert event is not None  # no timeout, no None
-                yield event
-
 
 class Client:
     """Asks the master at ``path``, each question on a connection of its own.

@@ -47,8 +47,8 @@ class Lost:
 
     def __str__(self) -> str:
         parts = [self.why] if self.why else []
-        parts += [f"{self.dropped} lines dropped"] if self.dropped else []
-        parts += [f"{self.cut} overlong lines cut"] if self.cut else []
+        parts += [f"{self.dropped} line{'s' * (self.dropped != 1)} dropped"] if self.dropped else []
+        parts += [f"{self.cut} overlong line{'s' * (self.cut != 1)} cut"] if self.cut else []
         return f"{self.key}: {'; '.join(parts)}"
 
 

@@ -49,6 +49,7 @@ class Stage:
         there.close()
         _, fds, _, _ = socket.recv_fds(self._hold, 1, 1)
         self.server = Server(self.loop, socket.socket(fileno=fds[0]), self.answer)
+        self._dropping = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._turn)
         self._thread.start()
@@ -65,10 +66,23 @@ class Stage:
                 self.server.seen(seen, self.loop.now())
             while self.events:
                 self.server.publish(self.events.pop(0))
+            if self._dropping:
+                self._drop()
         os.unlink(self.path)
         self.server.finish()
         self._hold.close()
         self.process.wait()
+
+    def _drop(self) -> None:
+        self._dropping = False
+        for client in [client for client in self.server._clients.values() if client.streaming]:
+            client.flush()
+            self.server._close(client)
+
+    def drop(self, *events: dict[str, object]) -> None:
+        """After these events, end the streams without a word: who did not read for long has it so."""
+        self.events += events
+        self._dropping = True
 
     def leave(self, *events: dict[str, object]) -> None:
         """After these events, be gone."""

@@ -30,7 +30,8 @@ def on(stage: Stage, *arguments: str, **more: str) -> subprocess.CompletedProces
     return run(*arguments, "--socket", stage.path, cwd=Path(stage.path).parent, **more)
 
 
-def test_status_fits_80_columns_without_colour_and_cannot_steer_the_terminal(stage: Stage) -> None:
+def test_status_fits_the_terminal_or_is_whole_where_there_is_none(stage: Stage) -> None:
+    """And nothing that a worker says can steer it."""
     stage.status["pools"]["web"]["workers"][0]["status"] = "\x1b[2Jevil\nline " + "x" * 200
     failed = {
         "code": None,
@@ -43,7 +44,9 @@ def test_status_fits_80_columns_without_colour_and_cannot_steer_the_terminal(sta
     done = on(stage, "status")
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
-    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+    assert "x" * 200 in done.stdout
+    shown = on_a_terminal(stage, "status", NO_COLOR="1")[1]
+    assert max(len(line) for line in shown.splitlines()) <= 80
     for words in (
         "shop: running",
         "up 3m12s",
@@ -54,6 +57,7 @@ def test_status_fits_80_columns_without_colour_and_cannot_steer_the_terminal(sta
         "not sent by",
     ):
         assert words in done.stdout
+        assert words in shown
 
 
 def test_status_as_json_is_the_object_as_it_is(stage: Stage) -> None:
@@ -89,6 +93,18 @@ def test_a_stream_that_breaks_without_a_report_is_1(stage: Stage) -> None:
     done = on(stage, "stop")
     assert done.returncode == 1
     assert "without a report" in done.stderr
+
+
+def test_a_stop_is_followed_on_where_events_were_left_out(stage: Stage) -> None:
+    def leave() -> None:
+        if stage.asked.count("status") == 2:  # the first look is before the end of the stream is seen
+            stage.leave(report(0), {"event": "master.exiting"})
+
+    stage.script |= {"stop": stage.drop, "status": leave}
+    status, drawn = on_a_terminal(stage, "stop")
+    assert status == 0
+    assert "lines are left out here" in drawn
+    assert "all work finished" in drawn
 
 
 @pytest.mark.parametrize("command", ["stop", "restart", "reload", "quiet", "unquiet"])
@@ -181,6 +197,59 @@ def test_events_end_with_the_master_and_are_the_objects_as_they_are(stage: Stage
         assert json.loads(process.stdout.readline())["event"] == "master.exiting"
         stage.close()
         assert process.wait(TIMEOUT) == 0
+
+
+TWO_THREADS = """Thread 0x1 (most recent call first):
+  File "a.py", line 1 in a
+
+Current thread 0x2 (most recent call first):
+  File "b.py", line 2 in b
+"""
+NO_STACKS = "it wrote no stacks; its process state is S"
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        (TWO_THREADS, 'busy here:\n    File "b.py", line 2 in b\n'),
+        (NO_STACKS, f"busy here:\n    {NO_STACKS}\n"),
+        ("", ""),
+    ],
+)
+def test_where_a_straggler_was_busy_is_told_whole_or_not_at_all(stage: Stage, stack: str, said: str) -> None:
+    event = {"event": "worker.stack", "message": "web.1 was busy here:", "stack": stack}
+    stage.script["stop"] = lambda: stage.leave(event, report(0), {"event": "master.exiting"})
+    _, before, after = on(stage, "stop").stderr.partition("web.1 was ")
+    assert before + after == ("web.1 was " + said if said else "")
+
+
+def test_events_go_on_where_some_were_left_out_and_say_so_there(stage: Stage) -> None:
+    with following(stage, "events", "--json") as process:
+        assert process.stdout is not None
+        for number in range(2):
+            streaming(stage)
+            stage.drop({"event": "a", "message": str(number)})
+            assert json.loads(process.stdout.readline())["message"] == str(number)
+            gap = json.loads(process.stdout.readline())
+            assert gap["event"] == "stream.dropped"
+            assert set(gap) == {"time", "level", "event", "message"}
+        stage.close()
+        assert process.wait(TIMEOUT) == 1
+        assert process.stderr is not None
+        assert "left meanwhile" in one_line(process.stderr.read())
+
+
+def test_a_status_that_is_watched_goes_on_where_events_were_left_out(stage: Stage) -> None:
+    with following(stage, "status", "--watch", "--json") as process:
+        assert process.stdout is not None
+        for generation in range(2, 5):
+            stage.status["generation"] = generation
+            streaming(stage)
+            stage.drop()
+            while json.loads(process.stdout.readline())["generation"] < generation:
+                pass
+        stage.close()
+        assert process.wait(TIMEOUT) == 3
 
 
 @pytest.mark.parametrize("arguments", [["events"], ["status", "--watch"], ["status", "--watch", "--json"]])

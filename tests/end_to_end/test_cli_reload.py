@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,41 @@ def test_a_stop_meanwhile_is_1_and_named(stage: Stage) -> None:
     done = on(stage, "reload")
     assert done.returncode == 1
     assert "stops (SIGTERM)" in one_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        ({"last_reload": {"ok": True, "error": None}, "generation": 2}, 0, "reloaded: generation 2"),
+        ({"last_reload": {"ok": False, "error": "web.0: exit status 1"}}, 1, "goes on: web.0: exit status 1"),
+        ({"state": "stopping"}, 1, "the master is stopping"),
+    ],
+)
+def test_what_a_reload_came_to_while_events_were_left_out_is_in_the_status(
+    stage: Stage, status: dict[str, Any], code: int, words: str
+) -> None:
+    def begin() -> None:
+        for last in filter(None, [status.get("last_reload")]):
+            last["at"] = (datetime.now(timezone.utc) + timedelta(seconds=1)).isoformat()
+        stage.status |= status
+        stage.drop(event("reload.started"))
+
+    stage.script["reload"] = begin
+    done = on(stage, "reload")
+    assert done.returncode == code
+    assert words in done.stdout + done.stderr
+    assert "left meanwhile" not in done.stderr
+
+
+def test_a_reload_that_goes_on_when_events_were_left_out_is_followed_on(stage: Stage) -> None:
+    """What the status tells of an earlier one is not taken for its end."""
+    before = (datetime.now(timezone.utc) - timedelta(seconds=60)).isoformat()
+    stage.status["last_reload"] = {"ok": False, "error": "of yesterday", "at": before}
+    stage.script["reload"] = stage.drop
+    stage.script["status"] = lambda: stage.events.append(event("reload.done"))
+    done = on(stage, "reload")
+    assert (done.returncode, done.stdout) == (0, "reloaded: generation 2\n")
+    assert "lines are left out here" in one_line(done.stderr)
 
 
 def test_a_master_that_dies_meanwhile_is_1(stage: Stage) -> None:

@@ -65,7 +65,8 @@ def event(name: str, **more: object) -> dict[str, object]:
 # -- list ----------------------------------------------------------------------
 
 
-def test_list_fits_80_columns_and_cannot_steer_the_terminal(stage: Stage) -> None:
+def test_list_fits_the_terminal_or_is_whole_where_there_is_none(stage: Stage) -> None:
+    """And no reason can steer it."""
     stage.results["tasks.list"] = {
         "vacuum": task(),
         "purge": task("errored", error="exit status 1\x1b[2J " + "x" * 200, failures=3, next_run=None),
@@ -77,7 +78,10 @@ def test_list_fits_80_columns_and_cannot_steer_the_terminal(stage: Stage) -> Non
     done = on(stage, "tasks", "list")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
-    assert max(map(len, done.stdout.splitlines())) <= 80
+    assert "x" * 200 in done.stdout
+    shown = on_a_terminal(stage, "tasks", "list", NO_COLOR="1")[1]
+    assert "\x1b" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
     for words in (
         "in 4 min",
         "ok 1m10s ago",
@@ -92,6 +96,7 @@ def test_list_fits_80_columns_and_cannot_steer_the_terminal(stage: Stage) -> Non
         "timed out 2h00m ago",
     ):
         assert words in done.stdout, done.stdout
+        assert words in shown, shown
 
 
 def test_times_are_local_and_read_from_both_ways_of_writing_them(stage: Stage) -> None:
@@ -284,21 +289,60 @@ def test_a_queued_run_is_waited_for(stage: Stage) -> None:
     assert "waits for the run that goes on" in drawn
 
 
+DROPPED = {"event": "stream.dropped", "level": "warning", "message": "read too slowly"}
+LEFT_OUT = "lines are left out here"
+
+
+@pytest.mark.parametrize("drop", ["with a word", "without"])
 @pytest.mark.parametrize(
-    ("row", "status"),
-    [({"outcome": "ok", "code": 0}, 0), ({"outcome": "failed", "code": 7}, 7), ({"outcome": "running"}, 3)],
+    ("row", "status"), [({"outcome": "ok", "code": 0}, 0), ({"outcome": "failed", "code": 7}, 7)]
 )
-def test_one_that_prints_too_much_to_be_followed_is_waited_for_all_the_same(
-    stage: Stage, row: dict[str, object], status: int
+def test_a_run_whose_end_was_left_out_has_it_from_the_history(
+    stage: Stage, row: dict[str, object], status: int, drop: str
 ) -> None:
-    """The master drops the stream: the end is in the history, or still to come."""
-    dropped = {"event": "stream.dropped", "level": "warning", "message": "read too slowly"}
-    stage.script["tasks.run"] = lambda: stage.events.extend([event("output", lines=["one"]), dropped])
-    stage.script["tasks.history"] = lambda: stage.events.append(event("failed", code=3))
-    stage.results["tasks.history"] = {"runs": [{"run": RUN, "lines": [], **row}]}
+    """With what it printed last: whoever reads only that is to have it."""
+    stage.script["tasks.run"] = lambda: stage.drop(
+        event("output", lines=["one"]), *([DROPPED] if drop == "with a word" else [])
+    )
+    stage.results["tasks.history"] = {"runs": [{"run": RUN, "lines": ["the last"], **row}]}
     done = on(stage, "tasks", "run", "vacuum")
-    assert (done.returncode, done.stdout) == (status, "one\n")
-    assert "lines are left out" in done.stderr
+    assert (done.returncode, done.stdout) == (status, "one\nthe last\n")
+    assert LEFT_OUT in done.stderr
+    assert "left meanwhile" not in done.stderr
+
+
+@pytest.mark.parametrize("more", [{"running": {"run": RUN}}, {"waiting": "root"}])
+def test_a_run_that_goes_on_when_events_were_left_out_is_followed_on(
+    stage: Stage, more: dict[str, object]
+) -> None:
+    """Twice: its end comes by the third stream."""
+    stage.results["tasks.list"] = {"vacuum": task(**more)}
+    stage.script["tasks.run"] = lambda: stage.drop(event("output", lines=["one"]))
+
+    def after() -> None:
+        if stage.asked.count("tasks.list") == 1:
+            stage.drop(event("output", lines=["two"]))
+        else:
+            stage.events += [event("output", lines=["three"]), event("failed", code=3)]
+
+    stage.script["tasks.list"] = after
+    done = on(stage, "tasks", "run", "vacuum")
+    assert (done.returncode, done.stdout) == (3, "one\ntwo\nthree\n")
+    assert done.stderr.count(LEFT_OUT) == 2
+
+
+def test_an_end_that_no_disk_has_yet_is_told_by_the_master(stage: Stage) -> None:
+    stage.script["tasks.run"] = stage.drop
+    stage.results["tasks.history"] = {"runs": [past_run(RUN, "running", code=None)]}
+    stage.results["tasks.list"] = {"vacuum": task(last_run=past_run(RUN, "failed", signal="SIGKILL"))}
+    assert on(stage, "tasks", "run", "vacuum").returncode == 128 + 9
+
+
+def test_an_end_that_nobody_knows_any_more_is_1_and_is_not_waited_for(stage: Stage) -> None:
+    stage.script["tasks.run"] = stage.drop
+    done = on(stage, "tasks", "run", "vacuum")
+    assert done.returncode == 1
+    assert "how run 12 ended was left out" in done.stderr
 
 
 def test_no_wait_only_asks(stage: Stage) -> None:
@@ -332,7 +376,7 @@ def test_ctrl_c_ends_the_following_and_not_the_run(stage: Stage) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT) == -signal.SIGINT
         assert process.stderr is not None
-        assert "it goes on" in process.stderr.read()
+        assert "it goes on; see 'supervisord-lite tasks history vacuum'" in process.stderr.read()
     assert set(stage.asked) <= {"tasks.run", "ping"}
 
 
@@ -340,6 +384,7 @@ def test_ctrl_c_ends_the_following_and_not_the_run(stage: Stage) -> None:
 
 
 def test_history_is_a_line_a_run_and_what_went_wrong_with_its_last_lines(stage: Stage) -> None:
+    """On a terminal within its columns, elsewhere whole."""
     stage.results["tasks.history"] = {
         "runs": [
             past_run(9, "running", seconds=None, code=None),
@@ -350,9 +395,11 @@ def test_history_is_a_line_a_run_and_what_went_wrong_with_its_last_lines(stage: 
     }
     done = on(stage, "tasks", "history", "vacuum", TZ="UTC")
     assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
-    assert max(map(len, lines)) <= 80
+    assert "four [2J" + "x" * 100 in done.stdout
+    assert "a-very-long-user-name" in done.stdout
     assert "\x1b" not in done.stdout
+    lines = on_a_terminal(stage, "tasks", "history", "vacuum", TZ="UTC")[1].splitlines()
+    assert max(map(len, lines)) <= 80
     assert [line.split()[0] for line in lines] == ["RUN", "9", "8", "|", "|", "|", "7", "6"]
     assert "2023-11-14 22:13:20" in lines[1]
     assert lines[2].endswith("schedule    failed (status 3)")

@@ -133,6 +133,16 @@ def test_what_may_not_be_executed_is_passed_over_for_what_may(tmp_path: Path) ->
     assert Program(tmp_path, "hello", pool={"env": {"PATH": f"{tmp_path}:{other}"}}).printed == b"other\n"
 
 
+@pytest.mark.parametrize("length", [1, 70])
+def test_of_a_long_path_only_the_beginning_is_told(tmp_path: Path, length: int) -> None:
+    """It stands in the reason of every run that failed for it."""
+    first = "/" + "a" * length
+    program = Program(tmp_path, "ngnix", pool={"env": {"PATH": ":".join([first] + ["/b/c/d"] * 20)}})
+    shown = ":".join([first] + ["/b/c/d"] * (8 if length == 1 else 0))
+    assert program.failure is not None
+    assert f"(PATH={shown}:... of 21 folders, in {tmp_path})" in program.failure
+
+
 def test_a_program_that_is_nowhere_is_told_with_where_it_was_looked_for(tmp_path: Path) -> None:
     program = Program(tmp_path, "ngnix", "-g", pool={"env": {"PATH": "/usr/bin:/bin"}})
     assert program.failure == (

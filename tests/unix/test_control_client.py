@@ -79,12 +79,15 @@ def test_a_master_that_does_not_answer_is_told_apart(path: str) -> None:
     control.socket.close()
 
 
-def test_the_end_of_the_stream_is_the_end_of_the_iterator(box: Box) -> None:
-    seen: list[dict[str, Any]] = []
+def test_a_stream_that_the_master_closes_says_so_after_its_last_event(box: Box) -> None:
+    seen: list[dict[str, Any] | None] = []
 
     def follow_all() -> None:
         with Client(box.path).events() as events:
-            seen.extend(events)
+            seen.append(events.next())
+            with pytest.raises(EOFError):
+                events.next()
+            seen.append(None)
 
     thread = threading.Thread(target=follow_all)
     thread.start()
@@ -94,4 +97,4 @@ def test_the_end_of_the_stream_is_the_end_of_the_iterator(box: Box) -> None:
     box.server.publish({"event": "master.exiting"})
     box.server.finish()
     thread.join()
-    assert seen == [{"event": "master.exiting"}]
+    assert seen == [{"event": "master.exiting"}, None]

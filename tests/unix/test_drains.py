@@ -170,3 +170,8 @@ def test_garbage_from_the_drainer_is_passed_over(box: Box, sink: Output) -> None
         assert box.told == [Lost("k", 1, 0, "")]
         assert fds() == before
     os.close(fd)
+
+
+def test_what_is_lost_is_said_in_words() -> None:
+    assert str(Lost("k", 1, 1, "")) == "k: 1 line dropped; 1 overlong line cut"
+    assert str(Lost("k", 2, 3, "cannot write")) == "k: cannot write; 2 lines dropped; 3 overlong lines cut"
