@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from task_world import BEGAN, DAY, HOUR, MINUTE, Body, World, task, world
+from task_world import BEGAN, DAY, HOUR, MINUTE, Body, World, by_gaps, task, world
 
+from supervisor.decide.schedule import Schedule
 from supervisor.decide.task_actions import StartRun, StopRun
 from supervisor.settings import TaskSettings
 
@@ -85,6 +86,18 @@ def test_one_that_says_it_was_well_after_its_time_still_timed_out() -> None:
     w.tasks.plan(w.now + 10.0)
     w.end(1, "ok")
     assert w.runs[1]["outcome"] == "timed out"
+
+
+@pytest.mark.parametrize("every", [0.0001, 0.001, 0.0013, 1.1, 86400.1])
+def test_two_due_times_are_never_nearer_than_every_or_a_millisecond(every: float) -> None:
+    """A time of today as a float is 0.2 us coarse: one due time is not two by rounding."""
+    schedule = Schedule(task(every=every), by_gaps, lambda: 0.0)
+    due, anchor = BEGAN + 0.7, BEGAN + 0.7
+    for _ in range(10_000):
+        following = schedule.after(anchor, due)
+        assert following is not None
+        assert following - due == pytest.approx(max(every, 0.001), abs=1e-6)
+        due = following
 
 
 # -- missed --------------------------------------------------------------------
