@@ -125,6 +125,8 @@ class Task:
         if dealt_with != since:
             self.last_due = dealt_with
             self.last_fired = min(dealt_with, self.last_fired or dealt_with)
+            if self.waiting and (self.waiting.due or 0.0) > dealt_with:  # it comes again
+                self.drop_waiting("the clock was set back")
         if self.due is not None and self.due != before:
             self._delay = self._schedule.delay(self.anchor, self.due)
 

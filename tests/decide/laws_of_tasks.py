@@ -41,6 +41,7 @@ class Laws:
         self.chances: Counter[str] = Counter()  # of a missed run
         self.quick: Counter[str] = Counter()  # of two runs within one gap
         self.pauses: dict[str, tuple[float, float]] = {}  # from when until when
+        self.highest = -math.inf  # what the wall clock has shown
         self.trouble = False  # the core knows that the disk cannot be written
 
     # -- what happens ----------------------------------------------------------
@@ -93,6 +94,7 @@ class Laws:
 
     def hold(self, plan: list[Any], world: World) -> None:
         written: dict[int, Any] = {}
+        self.highest = max(self.highest, world.wall)
         for action in plan:
             match action:
                 case Note("task.unsaved" | "task.stored" as event):
@@ -123,7 +125,9 @@ class Laws:
         self._not_a_burst(start, world)
 
     def _one_due(self, start: StartRun, due: float, world: World) -> None:
-        assert due <= world.wall + 1e-6, "too early"
+        # What waits for the run before it waits on when the clock is set back.
+        shown = self.highest if start.settings.overlap == "queue" else world.wall
+        assert due <= shown + 1e-6, "too early"
         if start.by == "schedule" and start.settings.overlap == "skip":
             assert world.wall - due <= GRACE + start.settings.jitter + SLACK, "too late"
         fired = self.fired.setdefault(start.task, set())

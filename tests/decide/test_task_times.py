@@ -176,6 +176,27 @@ def test_nor_does_one_that_was_set_forward_first_and_then_back_too_far() -> None
         assert [round(row["due"] - BEGAN) for row in w.runs.values()] == [DAY, 2 * DAY]
 
 
+def test_nor_does_one_that_is_set_back_while_a_run_waits() -> None:
+    """What it was due for will come again, and has one run then."""
+    w = world(task(every=HOUR, overlap="queue"), bodies=lambda start: Body(None if start.run == 1 else 0))
+    w.wait(2 * HOUR)
+    w.jump(20 * HOUR)
+    w.jump(-20.5 * HOUR)
+    w.end(1)
+    w.wait(2 * HOUR)
+    dues = [round(row["due"] - BEGAN) for row in w.runs.values()]
+    assert dues == [HOUR, 2 * HOUR, 3 * HOUR]
+
+
+def test_what_waits_waits_on_when_the_clock_is_set_back_by_little() -> None:
+    w = world(task(every=HOUR, overlap="queue"), bodies=lambda start: Body(None if start.run == 1 else 0))
+    w.wait(2 * HOUR)
+    w.jump(-0.5 * HOUR)
+    w.end(1)
+    w.wait(2 * HOUR)
+    assert [round(row["due"] - BEGAN) for row in w.runs.values()] == [HOUR, 2 * HOUR, 3 * HOUR]
+
+
 def test_a_clock_set_back_by_years_silences_nothing() -> None:
     w = world(task(schedule=f"{DAY:g}"))
     w.wait(DAY + MINUTE)
