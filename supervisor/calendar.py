@@ -1,7 +1,8 @@
 """When a cron schedule is next due.
 
-Knows how schedules and time zones are written and what daylight saving does to
-them.  It is what Debian's cron does:
+Knows how schedules are written and what daylight saving does to them.  A zone
+comes as data, see `config.zones`: no file is opened here, for a master must not
+wait for one.  It is what Debian's cron does:
 
 - a fixed time that does not exist (clocks go forward over it) is due at the next
   moment that does, and one that exists twice is due the first time only;
@@ -14,14 +15,16 @@ Six fields begin with seconds; they always follow the time that really passes.
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timezone, tzinfo
+from functools import cache
+from io import BytesIO
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
 
 from supervisor.settings import TaskSettings
 
-LOCAL_TIME = "/etc/localtime"
 EPOCH = datetime.fromtimestamp(0, timezone.utc)
 EXPECTED = (
     'five fields such as "30 2 * * *" (minute, hour, day of month, month, day of week; six: seconds first)'
@@ -52,23 +55,23 @@ def next_due(settings: TaskSettings, after: float) -> float | None:
     None: never, or not in the years that there are.
     """
     try:
-        return _search(settings.schedule or "", _zone(settings.timezone), after)
-    except (ValueError, OverflowError, OSError, ZoneInfoNotFoundError):  # a clock in the year 10000
+        return _search(settings.schedule or "", zone(settings.zone), after)
+    except (ValueError, OverflowError, OSError):  # a clock in the year 10000: gmtime(3), too, refuses it
         return None
 
 
-def problem(schedule: str, timezone: str | None) -> str | None:
-    """What is wrong with these two keys, for the person who wrote them."""
-    try:
-        zone = _zone(timezone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return _no_zone(timezone)
+@cache
+def zone(data: bytes) -> tzinfo:
+    """Of what is in a file of a zone; nothing means UTC."""
+    return ZoneInfo.from_file(BytesIO(data)) if data else timezone.utc
+
+
+def problem(schedule: str, data: bytes = b"") -> str | None:
+    """What is wrong with this schedule in this zone, for the person who wrote it."""
     if instead := MEANT.get(schedule.strip().lower()):
         return f'expected {EXPECTED}, not {schedule!r}: write "{instead}"'
-    from cronsim import CronSimError
-
     try:
-        due = _search(schedule, zone, 0.0)
+        due = _search(schedule, zone(data), 0.0)
     except (CronSimError, ValueError, AssertionError) as error:
         if not _has_no_such_day(schedule):
             return _bad_field(schedule) or f"expected {EXPECTED}, not {schedule!r}: {str(error).lower()}"
@@ -78,8 +81,6 @@ def problem(schedule: str, timezone: str | None) -> str | None:
 
 def _has_no_such_day(schedule: str) -> bool:
     """Whether it is only the month that makes the day a wrong one: cronsim refuses 30 February."""
-    from cronsim import CronSim, CronSimError
-
     try:
         *time, day, month, weekday = schedule.split()
         CronSim(" ".join((*time, day, "1", weekday)), EPOCH)  # all its days exist in January,
@@ -114,8 +115,6 @@ def _over_its_end(number: int, part: str) -> str | None:
 
 def _read(number: int, part: str) -> list[Any] | None:
     """What this field alone means to cronsim, in order."""
-    from cronsim import CronSim, CronSimError
-
     fields = ["*"] * len(FIELDS)
     fields[number] = part
     try:
@@ -124,35 +123,9 @@ def _read(number: int, part: str) -> list[Any] | None:
         return None
 
 
-def _search(schedule: str, zone: tzinfo, after: float) -> float | None:
-    from cronsim import CronSim
-
+def _search(schedule: str, place: tzinfo, after: float) -> float | None:
     # In an hour that is repeated cronsim goes on from the clock on the wall, and so may look back.
-    for due in CronSim(schedule, datetime.fromtimestamp(after, zone)):
+    for due in CronSim(schedule, datetime.fromtimestamp(after, place)):
         if due.timestamp() > after:
             return due.timestamp()
     return None
-
-
-def _zone(name: str | None) -> tzinfo:
-    """The zone of this name; by default that of the machine, as the C library finds it."""
-    if name is None:
-        name = os.environ.get("TZ", "").removeprefix(":") or LOCAL_TIME
-    if not name.startswith("/"):
-        return timezone.utc if name == "UTC" else ZoneInfo(name)
-    try:
-        with open(name, "rb") as file:
-            return ZoneInfo.from_file(file)
-    except FileNotFoundError:
-        return timezone.utc
-
-
-def _no_zone(name: str | None) -> str:
-    if name is None:
-        return f"the time zone of this machine (TZ={os.environ.get('TZ')!r}) is not known: set 'timezone'"
-    import difflib
-    from zoneinfo import available_timezones
-
-    close = difflib.get_close_matches(name, available_timezones(), 1)
-    meant = f", did you mean {close[0]!r}?" if close else '; expected a name such as "Europe/Berlin"'
-    return f"no time zone {name!r} is known here{meant}"

@@ -163,6 +163,7 @@ class TaskSettings:
     missed: Literal["skip", "once"] = "skip"
     pause_after_failures: int = 1
     retry_after: Seconds | None = None
+    zone: bytes = field(default=b"", repr=False)  # no key: the data of `timezone`, nothing for UTC
 
     def as_pool(self, stop_timeout: Seconds) -> PoolSettings:
         """One run: a pool of one worker that is never replaced."""

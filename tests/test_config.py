@@ -10,7 +10,7 @@ import pytest
 from config_mistakes import IN_A_POOL, IN_A_TASK, IN_THE_FILE, LATER_SECTIONS, OF_A_COMMAND, SOCKETS, UNBUILT
 from reading import POOL, problems, settings, written
 
-from supervisor.config import read, unbuilt
+from supervisor.config import read, unbuilt, zones
 from supervisor.settings import Bytes, Output, Reference, Seconds, TaskSettings
 
 
@@ -173,6 +173,7 @@ def test_every_key_of_a_task_may_be_written(folder: Path) -> None:
         missed="once",
         pause_after_failures=3,
         retry_after=Seconds(3600),
+        zone=zones.read("Europe/Berlin", {}),
     )
     assert read_.tasks["often"] == TaskSettings("often", command=("true",), every=Seconds(0.25))
     assert read_.master.state_file == f"{read_.master.state_dir}/config.sqlite"

@@ -18,6 +18,7 @@ from supervisor.child.birth import Birth, environment
 from supervisor.child.command import NOT_EXECUTABLE, NOT_FOUND
 from supervisor.cli.commands import commands as cli
 from supervisor.config import unbuilt
+from supervisor.config.mistakes import keys
 from supervisor.decide.actions import Finish, Sweep
 from supervisor.decide.ledger import AGAIN_SECONDS, MOST_RUNS
 from supervisor.decide.life import Life
@@ -140,8 +141,7 @@ def test_the_keys_of_a_task() -> None:
     rows = table(TASKS_PAGE, "Keys")
     named = {key: words[default] if default in words else json.loads(default) for key, default, _ in rows}
     plain = dataclasses.asdict(TaskSettings("a"))
-    del plain["name"]
-    assert named == plain
+    assert named == {key: plain[key] for key in keys(TaskSettings)}
 
 
 def test_the_states_of_a_task_and_how_its_runs_end() -> None:

@@ -2,9 +2,9 @@
 
 The steps, a module each: `source` (a file to TOML), `expand` (``${VAR}``), `tables`
 (section by section) with `shape` (types) and `mistakes` (its errors), `units` (single values), `rules`
-(ranges, and keys among each other) and `env_file`, `accounts` (users and groups), `unbuilt` (what this
-version lacks), `problems` (where and in which words).  Runs before the master or beside it, never in it, so
-it may import what it likes.  Creates and changes nothing.
+(ranges, and keys among each other) and `env_file`, `accounts` (users and groups), `zones` (time zones),
+`unbuilt` (what this version lacks), `problems` (where and in which words).  Runs before the master or beside
+it, never in it, so it may import what it likes.  Creates and changes nothing.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _settings(
         pools=pools,
         hooks=structure(Hooks, found.get("hooks", {}), ("hooks",), problems) or Hooks(),
         sockets=tables.sockets(found.get("sockets", {}), master, folder, problems),
-        tasks=tables.tasks(found.get("tasks", {}), problems),
+        tasks=tables.tasks(found.get("tasks", {}), environ, problems),
         http=tables.http(found["http"], folder, problems) if "http" in found else None,
         accounts=accounts(pools, problems),
     )

@@ -19,6 +19,7 @@ from supervisor.config.problems import KeyPath, Problem, meant
 from supervisor.settings import MasterSettings, PoolSettings, SocketSettings, TaskSettings
 
 NAMED = (PoolSettings, SocketSettings, TaskSettings)  # whose name is the key they stand under
+NO_KEYS = ("name", "zone")  # the latter is what `timezone` means
 RENAMED = {"modules": "import"}  # a keyword of Python cannot be an attribute
 
 
@@ -58,4 +59,4 @@ def unknown(name: str, cls: type) -> str:
 def keys(cls: type) -> list[str]:
     """As they are written in the file."""
     names = [RENAMED.get(f.name, f.name) for f in dataclasses.fields(cls)]
-    return [n for n in names if not (cls in NAMED and n == "name")]
+    return [n for n in names if not (cls in NAMED and n in NO_KEYS)]

@@ -17,7 +17,6 @@ from supervisor.settings import Hooks, MasterSettings, PoolSettings, SocketSetti
 from supervisor.unix.addresses import Address, parse
 
 MOST_WORKERS = 10_000
-ALWAYS = "* * * * *"  # a schedule with which only a time zone can be wrong
 NONZERO = {
     "stop_timeout", "hook_timeout", "start_timeout", "within", "watchdog", "every", "timeout",
     "initial", "max", "reset_after", "max_memory", "max_age", "max_size", "retry_after",
@@ -110,11 +109,7 @@ def of_one_kind(table: Mapping[str, Any], pool: PoolSettings, path: KeyPath) -> 
 
 def task(table: Mapping[str, Any], read: TaskSettings, path: KeyPath) -> Iterator[Problem]:
     """When it is due, and what belongs to one kind of it."""
-    zone = read.timezone
-    if zone is not None and (wrong := calendar.problem(ALWAYS, zone)):
-        yield Problem((*path, "timezone"), wrong)
-        zone = "UTC"  # what else is wrong does not hang on it
-    if read.schedule is not None and (wrong := calendar.problem(read.schedule, zone)):
+    if read.schedule is not None and (wrong := calendar.problem(read.schedule, read.zone)):
         yield Problem((*path, "schedule"), wrong)
     if "timezone" in table and "every" in table:
         yield Problem((*path, "timezone"), "is for a 'schedule': 'every' counts seconds")

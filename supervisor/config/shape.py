@@ -119,6 +119,7 @@ def _overrides(made: Converter, cls: type) -> dict[str, Any]:
         MasterSettings: {"name": read(units.name)},
         SocketSettings: {"bind": read(units.bind)},
         HttpSettings: {"bind": read(units.bind)},
+        TaskSettings: {"zone": override(omit=True)},
         PoolSettings: {
             "workers": read(_workers),
             "surge": read(units.surge),

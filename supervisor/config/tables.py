@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
-from supervisor.config import env_file, paths, rules, units
+from supervisor.config import env_file, paths, rules, units, zones
 from supervisor.config.problems import KeyPath, Problem, meant, shown
 from supervisor.config.shape import structure
 from supervisor.settings import (
@@ -152,17 +153,34 @@ def sockets(
     return read
 
 
-def tasks(tables: Mapping[str, Any], problems: list[Problem]) -> dict[str, TaskSettings]:
+def tasks(
+    tables: Mapping[str, Any], environ: Mapping[str, str], problems: list[Problem]
+) -> dict[str, TaskSettings]:
     read = {}
+    zone = cache(lambda name: zones.read(name, environ))  # all that have one zone have one file of it
     for name, table, path in _named("tasks", tables, problems):
         problems += rules.one_of(table, ("target", "command"), path)
         problems += rules.one_of(table, ("schedule", "every"), path)
         problems += rules.command(table, path)
         if task := structure(TaskSettings, table, path, problems, {"name": name}):
+            task = dataclasses.replace(task, zone=_zone(task, zone, path, problems))
             problems += rules.values(task, path)
             problems += rules.task(table, task, path)
             read[name] = task
     return read
+
+
+def _zone(
+    task: TaskSettings, read: Callable[[str | None], bytes], path: KeyPath, problems: list[Problem]
+) -> bytes:
+    """What `timezone` means; where it is wrong, UTC, on which nothing else that is wrong hangs."""
+    if task.schedule is None and task.timezone is None:
+        return b""
+    try:
+        return read(task.timezone)
+    except ValueError as error:
+        problems.append(Problem((*path, "timezone" if task.timezone is not None else "schedule"), str(error)))
+        return b""
 
 
 def http(table: Mapping[str, Any], folder: str, problems: list[Problem]) -> HttpSettings | None:

@@ -22,6 +22,7 @@ Calendar = Callable[[TaskSettings, float], "float | None"]
 GRACE = 60.0  # what is later than this was missed, or later than half the time to the next one,
 LEAST_GRACE = 1.0  # but a busy machine has a second
 SHORTEST = 0.001  # between two due times
+MOST_KNOWN = 2  # answers of the calendar that are kept: to look at a due time and the next costs no third
 MOST_GAPS = 2.0  # a due time further away than so many gaps of its schedule is too far
 
 
@@ -37,14 +38,20 @@ class Schedule:
 
     def __init__(self, settings: TaskSettings, calendar: Calendar, random: Callable[[], float]) -> None:
         self._settings, self._calendar, self._random = settings, calendar, random
+        self._every = None if settings.every is None else max(float(settings.every), SHORTEST)
+        self._known: list[tuple[float, float]] = []  # moments with the due times after them, newest last
 
     def after(self, anchor: float, moment: float) -> float | None:
         """The first due time after ``moment``."""
-        if self._settings.every is None:
-            return self._calendar(self._settings, moment)
-        every = max(float(self._settings.every), SHORTEST)
-        due = anchor + (math.floor((moment - anchor) / every) + 1) * every
-        return due if due > moment else moment + every
+        if self._every is not None:
+            return _step(anchor, self._every, moment)
+        for earlier, due in self._known:
+            if earlier <= moment < due:  # there is none in between
+                return due
+        found = self._calendar(self._settings, moment)
+        if found is not None:
+            self._known = [*self._known[1 - MOST_KNOWN :], (moment, found)]
+        return found
 
     def reckon(
         self, anchor: float, since: float, fired: float | None, wall: float
@@ -80,18 +87,35 @@ class Schedule:
 
     def _newest(self, anchor: float, due: float, wall: float) -> float:
         """The last due time up to now, of those from ``due`` on; of a long past, only what may count."""
-        newest = due
-        if due < wall - GRACE - self._settings.jitter:
-            recent = self.after(anchor, wall - GRACE - self._settings.jitter)
-            newest = due if recent is None or recent > wall else recent
-        if self._settings.every is not None:
-            every = max(float(self._settings.every), SHORTEST)
-            return newest + max(0, math.floor((wall - newest) / every)) * every
-        while (following := self.after(anchor, newest)) is not None and following <= wall:
-            newest = following
-        return newest
+        if self._every is not None:
+            return due + max(0, math.floor((wall - due) / self._every)) * self._every
+        for back in (GRACE, GRACE + self._settings.jitter):
+            if due >= wall - back:
+                return self._last(anchor, due, wall)
+            recent = self.after(anchor, wall - back)
+            if recent is not None and recent <= wall:
+                return self._last(anchor, recent, wall)
+        return due
+
+    def _last(self, anchor: float, due: float, wall: float) -> float:
+        """The last one up to now, found by halves: with a long jitter there may be very many."""
+        none_after = wall
+        while (following := self.after(anchor, due)) is not None and following <= none_after:
+            due, middle = following, (following + none_after) / 2
+            further = self.after(anchor, middle)
+            if further is not None and further <= none_after:
+                due = further
+            else:
+                none_after = middle
+        return due
 
     def dealt_with(self, anchor: float, due: float, wall: float) -> float:
         """How far due times have been dealt with once those from ``due`` to now are."""
         following = self.after(anchor, due)
         return due if following is None or following > wall else wall
+
+
+def _step(anchor: float, every: float, moment: float) -> float:
+    due = anchor + (math.floor((moment - anchor) / every) + 1) * every
+    # What is as near as this is the due time ``moment``, after two roundings.
+    return due if due - moment > 2 * math.ulp(moment) else due + every

@@ -184,7 +184,7 @@ class Task:
 
     def configured(self, settings: TaskSettings, schedule: Schedule, wall: float) -> None:
         """The configuration was read again."""
-        if signature(settings) != signature(self.settings):
+        if signature(settings) != signature(self.settings) or settings.zone != self.settings.zone:
             self.anchor, self.last_due = wall, None
         self.settings, self._schedule = settings, schedule
         self.due = None  # so that its delay is drawn anew

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from supervisor.announcer import Announcer
-from supervisor.errors import ConfigError
+from supervisor.errors import ConfigError, StartError
 from supervisor.hook_thread import HookThread
 from supervisor.inner.difference import changes
 from supervisor.inner.reading import Reading, kept, unchangeable
@@ -89,6 +89,8 @@ class Editions:
         for line in (*reading.lines, *unchangeable(self.current, reading.settings)):
             warn(line)
         settings = kept(self.current, reading.settings)
+        if any(task.schedule is not None for task in settings.tasks.values()):
+            _load_calendar()
         if settings.tasks:
             self._doors.state.hold(settings.master.state_file)
         with contextlib.ExitStack() as undo:
@@ -122,6 +124,14 @@ class Editions:
         if trial.log is not None:
             trial.log.close()
         self._trial = None
+
+
+def _load_calendar() -> None:
+    """Only schedules need it, and it costs memory.  Files of it that cannot be had fail the reload."""
+    try:
+        importlib.import_module("supervisor.calendar")
+    except (ImportError, OSError) as error:
+        raise StartError(f"tasks with a schedule cannot be had: {error}") from error
 
 
 def list_folders() -> None:

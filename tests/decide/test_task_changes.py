@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from task_world import DAY, HOUR, MINUTE, Body, World, task, world
+from task_world import DAY, HOUR, MINUTE, Body, World, by_gaps, task, world
 
 from supervisor.decide.task_actions import StartRun
+from supervisor.settings import TaskSettings
 
 HANGS = Body(None)
 RETRY = 10 * MINUTE
@@ -154,6 +155,21 @@ def test_a_changed_schedule_counts_from_now_and_never_fires_at_once() -> None:
     assert w.starts() == []
     w.wait(MINUTE)
     assert w.starts() == [(89 * MINUTE, "schedule")]
+
+
+def test_so_does_a_zone_that_is_another_by_now() -> None:
+    """Of the same name, or of the machine: what would have been due in it before was not missed."""
+
+    def half_an_hour_later(settings: TaskSettings, after: float) -> float | None:
+        shift = 30 * MINUTE if settings.zone else 0.0
+        due = by_gaps(settings, after - shift)
+        return None if due is None else due + shift
+
+    w = world(task(schedule=f"{DAY:g}", missed="once"), calendar=half_an_hour_later)
+    w.wait(HOUR)
+    w.configure(task(schedule=f"{DAY:g}", missed="once", zone=b"another"))
+    w.wait(DAY)
+    assert w.starts() == [(DAY + 30 * MINUTE, "schedule")]
 
 
 def test_so_does_one_that_was_changed_while_the_master_was_down() -> None:

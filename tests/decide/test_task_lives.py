@@ -15,6 +15,7 @@ from laws_of_tasks import REAL, gaps
 from task_world import DAY, HOUR, MINUTE, Body, World, task
 
 from supervisor.calendar import next_due
+from supervisor.config import zones
 from supervisor.decide.task_actions import StartRun
 from supervisor.settings import TaskSettings
 
@@ -203,7 +204,9 @@ def test_two_years_of_two_hundred_tasks_keep_the_laws(seed: int) -> None:
 @given(SEEDS)
 def test_two_years_of_real_schedules_keep_the_laws(seed: int) -> None:
     random = Random(seed)
-    timings = [{"schedule": text, "timezone": zone} for text in REAL for zone in ZONES]
+    timings = [
+        {"schedule": text, "timezone": zone, "zone": zones.read(zone, {})} for text in REAL for zone in ZONES
+    ]
     ones = [any_task(random, random.choice(timings)) for _ in range(20)]
     w = born(ones, seed, calendar=by_calendar, check=False)
     assert live(w, random, 2) > 1000

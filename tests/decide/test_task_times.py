@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from task_world import BEGAN, DAY, HOUR, MINUTE, Body, World, task, world
+from task_world import BEGAN, DAY, HOUR, MINUTE, Body, World, by_gaps, task, world
 
+from supervisor.decide.schedule import Schedule
 from supervisor.decide.task_actions import StartRun, StopRun
 from supervisor.settings import TaskSettings
 
@@ -85,6 +86,18 @@ def test_one_that_says_it_was_well_after_its_time_still_timed_out() -> None:
     w.tasks.plan(w.now + 10.0)
     w.end(1, "ok")
     assert w.runs[1]["outcome"] == "timed out"
+
+
+@pytest.mark.parametrize("every", [0.0001, 0.001, 0.0013, 1.1, 86400.1])
+def test_two_due_times_are_never_nearer_than_every_or_a_millisecond(every: float) -> None:
+    """A time of today as a float is 0.2 us coarse: one due time is not two by rounding."""
+    schedule = Schedule(task(every=every), by_gaps, lambda: 0.0)
+    due, anchor = BEGAN + 0.7, BEGAN + 0.7
+    for _ in range(10_000):
+        following = schedule.after(anchor, due)
+        assert following is not None
+        assert following - due == pytest.approx(max(every, 0.001), abs=1e-6)
+        due = following
 
 
 # -- missed --------------------------------------------------------------------
@@ -175,6 +188,27 @@ def test_nor_does_one_before_a_run_by_hand(restart: bool) -> None:
     w.jump(-100.1 * DAY - HOUR)
     w.wait(DAY + HOUR)
     assert [round(row["due"] - BEGAN) for row in w.runs.values() if row["due"]] == [DAY, 2 * DAY]
+
+
+def test_nor_does_one_that_is_set_back_while_a_run_waits() -> None:
+    """What it was due for will come again, and has one run then."""
+    w = world(task(every=HOUR, overlap="queue"), bodies=lambda start: Body(None if start.run == 1 else 0))
+    w.wait(2 * HOUR)
+    w.jump(20 * HOUR)
+    w.jump(-20.5 * HOUR)
+    w.end(1)
+    w.wait(2 * HOUR)
+    dues = [round(row["due"] - BEGAN) for row in w.runs.values()]
+    assert dues == [HOUR, 2 * HOUR, 3 * HOUR]
+
+
+def test_what_waits_waits_on_when_the_clock_is_set_back_by_little() -> None:
+    w = world(task(every=HOUR, overlap="queue"), bodies=lambda start: Body(None if start.run == 1 else 0))
+    w.wait(2 * HOUR)
+    w.jump(-0.5 * HOUR)
+    w.end(1)
+    w.wait(2 * HOUR)
+    assert [round(row["due"] - BEGAN) for row in w.runs.values()] == [HOUR, 2 * HOUR, 3 * HOUR]
 
 
 def test_a_clock_set_back_by_years_silences_nothing() -> None:

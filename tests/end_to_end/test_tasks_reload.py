@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from program import Program
 from reloading import STABLE, configure, outcome, swap
@@ -114,6 +115,29 @@ def test_a_reload_that_fails_leaves_the_tasks_as_they_were(program: Start) -> No
     since = one.mark()
     one.signal(signal.SIGHUP)
     assert "tasks.a.schedule" in outcome(one, since)["error"]
+    one.wait_for("task.finished", since=one.mark())
+    one.stop()
+
+
+def test_the_zone_of_the_machine_is_read_at_a_start_and_at_a_reload_and_never_else(
+    program: Start, tmp_path: Path
+) -> None:
+    """A file that is written just now neither holds up the master nor silences a task."""
+    zone, zones = tmp_path / "zone", Path("/usr/share/zoneinfo")
+    tokyo, berlin = (zones / name for name in ("Asia/Tokyo", "Europe/Berlin"))
+    zone.write_bytes(tokyo.read_bytes())
+    config = '[tasks.cron]\ntarget = "app:hello"\nschedule = "* * * * * *"\n'
+    one = program(APP, STABLE_POOL + config, env={"TZ": str(zone)}).ready()
+    zone.write_bytes(tokyo.read_bytes()[:-1])
+    run = one.wait_for("task.started")["run"]
+    one.wait_for("task.finished", run=run + 2)
+    since = one.mark()
+    one.signal(signal.SIGHUP)
+    assert f"TZ={str(zone)!r}" in outcome(one, since)["error"]
+    zone.write_bytes(berlin.read_bytes())
+    since = one.mark()
+    reloaded(one)
+    assert "tasks.cron.zone: changed" in outcome(one, since)["changed"]
     one.wait_for("task.finished", since=one.mark())
     one.stop()
 
