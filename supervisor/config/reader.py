@@ -25,6 +25,7 @@ from supervisor.inner.reading import DESCRIPTOR
 from supervisor.settings import Settings
 from supervisor.store import load
 from supervisor.stored import Stored
+from supervisor.unix.held import PATIENCE, hold
 
 Answer = tuple[str, Settings, dict[str, Stored], list[str]] | tuple[str, list[str]]
 
@@ -61,8 +62,17 @@ def answer(path: str, file: str, environ: Mapping[str, str], state_file: str | N
     # The master imports the modules of its hooks itself: they must not be the end of it.
     if problems := check(replace(settings, pools={})):
         raise ConfigError(problems)
-    stored = load(state_file) if state_file is not None and settings.tasks else {}
+    stored = _stored(state_file) if state_file is not None and settings.tasks else {}
     return "settings", settings, stored, warnings(settings)
+
+
+def _stored(state_file: str) -> dict[str, Stored]:
+    """Once nobody writes it any more; the master takes it for itself when it has our answer."""
+    lock = hold(state_file, PATIENCE)
+    try:
+        return load(state_file)
+    finally:
+        os.close(lock)
 
 
 def _renamed(line: str, path: str, file: str) -> str:
