@@ -56,11 +56,13 @@ def _client(config: str, socket: str | None) -> Client:
 @as_json
 def list_(config: str, socket: str | None, as_json: bool) -> int:
     """Show each task: its state, its next run and its last one."""
-    found = _client(config, socket).call("tasks.list")
+    client, now = _client(config, socket), moments.now()
+    found = client.call("tasks.list")
     if as_json:
         click.echo(json.dumps(found))
     else:
-        _show(task_lines.listed(found, moments.now(), width()))
+        _show(task_lines.listed(found, now, width()))
+        _show(task_lines.not_stored(client.status(), now))
     return ClientExit.DONE
 
 

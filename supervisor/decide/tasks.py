@@ -78,8 +78,17 @@ class Tasks:
 
     @property
     def unwritten(self) -> bool:
-        """Something is to be stored, or on its way, and the store has not failed."""
+        """Something is to be stored, or on its way, and has not just failed to be."""
         return self._ledger.unwritten
+
+    @property
+    def trouble(self) -> dict[str, Any] | None:
+        """Since when and why nothing can be stored, where that is so."""
+        return self._ledger.trouble
+
+    def left(self) -> dict[str, Any] | None:
+        """At the end of the master: what was not stored."""
+        return self._ledger.left()
 
     # -- facts -----------------------------------------------------------------
 
@@ -133,7 +142,7 @@ class Tasks:
     def unsaved(self, token: int, why: str) -> None:
         """None of them is; or a question to the history has no answer."""
         self._questions.failed(token, why)
-        self._ledger.unsaved(token, why, self._moments.now)
+        self._ledger.unsaved(token, why, self._moments.now, self._moments.wall)
         self._orders.unsaved(token, why)
 
     def answered(self, token: int, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -196,6 +205,7 @@ class Tasks:
     def stop(self) -> None:
         """Nothing begins any more.  What goes on is ended by whoever stops everything."""
         self.stopping = self._orders.stopping = True
+        self._ledger.stop()
         for task in self.tasks.values():
             task.drop_waiting("the master is stopping")
             self._never(task, "the master is stopping")

@@ -1,4 +1,4 @@
-"""The state file has one writer, also where a master was killed and the next one starts at once."""
+"""The state file is held by another program, or by what is left of a master that was killed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from program import Program
-from tasked import APP, POOL, runs_of, state_of, task
+from tasked import APP, POOL, ended, runs_of, state_of, task
 
 Start = Callable[..., Program]
 STATE = "run/state/config.sqlite"
@@ -71,4 +71,47 @@ def test_a_start_right_after_a_kill_of_the_master_waits_for_what_is_left_of_it(p
         one.orphans_end()
     two.ready()
     assert len(runs_of(two, "a")) <= 1
+    two.stop()
+
+
+# -- until the stop ------------------------------------------------------------
+
+
+def unsaved(one: Program) -> int:
+    """A run whose rows could not be written, and that is told."""
+    run = int(one.client().call("tasks.run", name="a")["run"])
+    ended(one, run)
+    one.wait_for("task.unsaved")
+    return run
+
+
+def test_what_could_not_be_stored_is_shown_as_long_as_that_is_so_and_told_at_the_end(program: Start) -> None:
+    """In `status`, in `tasks list`, and the last word but one is how much is lost."""
+    one = written(program, POOL + task("a"))
+    with closing(locked(one)):
+        unsaved(one)
+        shown = one.status()["not_stored"]
+        assert (shown["changes"] > 0, "keeps it locked" in shown["reason"]) == (True, True)
+        for command in (("status",), ("tasks", "list")):
+            (line,) = [line for line in one.cli(*command).stdout.splitlines() if "not stored since" in line]
+            assert "another program keeps it locked" in line
+        one.stop()
+    *_, lost, leaving = (
+        event for event in one.events if event["event"] in ("task.unsaved", "master.exiting")
+    )
+    assert (leaving["event"], lost["lost"] > 0) == ("master.exiting", True)
+    assert "changes of tasks are lost: they were not written: state file" in lost["message"]
+
+
+def test_what_can_be_stored_again_by_the_stop_is_stored_in_it(program: Start) -> None:
+    """It is tried then, however long ago it failed last."""
+    config = POOL + task("a")
+    one = written(program, config)
+    with closing(locked(one)):
+        run = unsaved(one)
+    one.stop()
+    assert one.find("task.stored")
+    two = program(APP, config, one.folder).ready()
+    assert [(row["run"], row["outcome"]) for row in runs_of(two, "a")] == [(run, "ok")]
+    assert "not_stored" not in two.status()
     two.stop()
