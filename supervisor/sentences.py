@@ -17,7 +17,7 @@ NAMED = 10  # so many of a list are written out
 # try next; a field that is missing elsewhere reads `?`.
 _CAUSE = "[: {reason}|: {signal}|: exit status {code}]"
 _UNSAVED = (
-    "[{lost} changes of tasks are lost: they were not written|"
+    "[the state file could not be written, {lost} of the changes of tasks lost|"
     "tasks go on from memory, the state file cannot be written]"
 )
 WORDS: dict[str, tuple[str, str]] = {

@@ -106,6 +106,7 @@ def test_all_rows_are_stored_or_none(kept: Store) -> None:
 def test_the_history_is_newest_first_and_of_one_task(kept: Store) -> None:
     kept.apply([run(n, "ab"[n % 2]) for n in range(1, 100)], NOW)
     assert [row["run"] for row in kept.history("a", 3)] == [98, 96, 94]
+    assert [row["run"] for row in kept.history("a", 3, 5)] == [4, 2]
     assert kept.history("nobody", 3) == []
 
 

@@ -13,6 +13,7 @@ MOST_NAMES = 10_000
 LONGEST_NAME = 64
 LONGEST_REASON = 1000  # characters; it becomes part of events, of the status and of the state file
 LONGEST_PAUSE = 10 * 365.25 * 86400
+LAST_RUN = 2**53
 MOST_RUNS = 1000  # so many are kept of each task
 
 
@@ -30,6 +31,10 @@ def _is_pause(value: Any) -> bool:
 
 def _is_reason(value: Any) -> bool:
     return value is None or (isinstance(value, str) and len(value) <= LONGEST_REASON)
+
+
+def _is_run(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 < value <= LAST_RUN)
 
 
 _NAME = Param("the name of a task", _is_name)
@@ -54,5 +59,7 @@ METHODS: dict[str, dict[str, Param]] = {
             required=False,
             default=20,
         ),
+        # What has no room in one reply: it says how many of its runs are "whole".
+        "before": Param("the number of a run, or null", _is_run, required=False),
     },
 }

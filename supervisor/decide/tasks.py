@@ -145,9 +145,9 @@ class Tasks:
         self._ledger.unsaved(token, why, self._moments.now, self._moments.wall)
         self._orders.unsaved(token, why)
 
-    def answered(self, token: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """What the history holds."""
-        self._questions.answered(token, rows)
+    def answered(self, token: int, rows: Iterable[Mapping[str, Any]], whole: int | None = None) -> None:
+        """What the history holds; ``whole``, where that is not all."""
+        self._questions.answered(token, rows, whole)
 
     # -- commands --------------------------------------------------------------
 
@@ -174,9 +174,9 @@ class Tasks:
         """Run a task now, in whatever state it is."""
         self._orders.take(Running(request, name, by))
 
-    def history(self, request: Hashable, name: str, limit: int = 20) -> None:
+    def history(self, request: Hashable, name: str, limit: int = 20, before: int | None = None) -> None:
         """The last runs of a task, also of one that was removed."""
-        self._questions.ask(request, name, limit, self._moments.now)
+        self._questions.ask(request, {"task": name, "limit": limit, "before": before}, self._moments.now)
 
     def configure(
         self, settings: Mapping[str, TaskSettings], stored: Mapping[str, Stored] = MappingProxyType({})

@@ -20,6 +20,7 @@ from supervisor.store.connection import connected, transaction
 from supervisor.stored import Row, RunRow, Stored, TaskRow
 
 KEPT_RUNS = 1000  # of each task
+LAST_RUN = 2**63 - 1
 KEPT_SECONDS = 30 * 86400.0  # the history of a task that was removed
 
 _LAST_RUNS = (
@@ -27,7 +28,7 @@ _LAST_RUNS = (
     " ON runs.run = (SELECT max(run) FROM runs AS own WHERE own.task = tasks.task)"
 )
 _UNFINISHED = "SELECT * FROM runs WHERE outcome IN ('running', 'queued') ORDER BY run"
-_HISTORY = "SELECT * FROM runs WHERE task = ? ORDER BY run DESC LIMIT ?"
+_HISTORY = "SELECT * FROM runs WHERE task = ? AND run < ? ORDER BY run DESC LIMIT ?"
 _PRUNE = (
     "DELETE FROM runs WHERE task = :task AND run <="
     " (SELECT run FROM runs WHERE task = :task ORDER BY run DESC LIMIT 1 OFFSET :kept)"
@@ -71,10 +72,11 @@ class Store:
         with self._ready() as connection:
             return list(_rows(self.path, connection.execute(_UNFINISHED)))
 
-    def history(self, task: str, limit: int) -> list[RunRow]:
-        """Its last runs, the newest first."""
+    def history(self, task: str, limit: int, before: int | None = None) -> list[RunRow]:
+        """Its last runs, the newest first; of those ``before`` a run."""
+        asked = (task, LAST_RUN if before is None else before, limit)
         with self._ready() as connection:
-            return list(_rows(self.path, connection.execute(_HISTORY, (task, limit))))
+            return list(_rows(self.path, connection.execute(_HISTORY, asked)))
 
     def next_run(self) -> int:
         """A number that no run has, nor had before it was pruned."""

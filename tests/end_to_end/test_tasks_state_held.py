@@ -100,7 +100,7 @@ def test_what_could_not_be_stored_is_shown_as_long_as_that_is_so_and_told_at_the
         event for event in one.events if event["event"] in ("task.unsaved", "master.exiting")
     )
     assert (leaving["event"], lost["lost"] > 0) == ("master.exiting", True)
-    assert "changes of tasks are lost: they were not written: state file" in lost["message"]
+    assert "the state file could not be written, " in lost["message"]
 
 
 def test_what_can_be_stored_again_by_the_stop_is_stored_in_it(program: Start) -> None:
