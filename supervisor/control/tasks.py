@@ -17,8 +17,15 @@ LAST_RUN = 2**53
 MOST_RUNS = 1000  # so many are kept of each task
 
 
+def _is_text(value: Any, longest: int) -> bool:
+    """Half a surrogate pair, which JSON can say, has no place in UTF-8: neither in a log nor in a file."""
+    return (
+        isinstance(value, str) and len(value) <= longest and value.encode(errors="ignore").decode() == value
+    )
+
+
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
+    return value != "" and _is_text(value, LONGEST_NAME)
 
 
 def _are_names(value: Any) -> bool:
@@ -30,7 +37,7 @@ def _is_pause(value: Any) -> bool:
 
 
 def _is_reason(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= LONGEST_REASON)
+    return value is None or _is_text(value, LONGEST_REASON)
 
 
 def _is_run(value: Any) -> bool:
@@ -47,7 +54,11 @@ METHODS: dict[str, dict[str, Param]] = {
         "names": _NAMES,
         "all": _ALL,
         "for": Param("seconds, more than 0 and at most 10 years, or null", _is_pause, required=False),
-        "reason": Param(f"a text of at most {LONGEST_REASON} characters", _is_reason, required=False),
+        "reason": Param(
+            f"a text of at most {LONGEST_REASON} characters in valid Unicode",
+            _is_reason,
+            required=False,
+        ),
     },
     "tasks.resume": {"names": _NAMES, "all": _ALL},
     "tasks.run": {"name": _NAME},
