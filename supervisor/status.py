@@ -54,9 +54,7 @@ def snapshot(life: Life, beside: Beside, now: float) -> dict[str, Any]:
         "last_reload": beside.last_reload(),
         "pools": {pool.name: _pool(pool, now, beside) | _reason(life, pool, now) for pool in _pools(life)},
         "tasks": dated(life.tasks.list()),
-        **({"not_stored": dated(trouble)} if (trouble := life.tasks.trouble) else {}),
-        **({"reason": waits} if (waits := _waits(life)) else {}),
-    }
+    } | ({"reason": waits} if (waits := _waits(life)) else {})
 
 
 def _waits(life: Life) -> str | None:

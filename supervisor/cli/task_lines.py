@@ -108,9 +108,9 @@ def notable(tasks: Object) -> Iterator[str]:
             yield f"{words.plain(name)}: {task['state']}{_because(words.plain(task.get('reason') or ''))}"
 
 
-def not_stored(status: Object, now: datetime) -> Iterator[str]:
-    """That what happens to tasks is in the master's memory only."""
-    if trouble := status.get("not_stored"):
+def not_stored(tasks: Object, now: datetime) -> Iterator[str]:
+    """That what happens to them is in the master's memory only: of all the same."""
+    if trouble := next((task["not_stored"] for task in tasks.values() if task.get("not_stored")), None):
         since = moment(trouble.get("since"))
         when = "" if since is None else f" since {clock(since, now)}"
         why = _STATE_FILE.sub("", words.plain(trouble.get("reason") or ""))  # its path fills the line

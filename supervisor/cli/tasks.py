@@ -56,13 +56,12 @@ def _client(config: str, socket: str | None) -> Client:
 @as_json
 def list_(config: str, socket: str | None, as_json: bool) -> int:
     """Show each task: its state, its next run and its last one."""
-    client, now = _client(config, socket), moments.now()
-    found = client.call("tasks.list")
+    found, now = _client(config, socket).call("tasks.list"), moments.now()
     if as_json:
         click.echo(json.dumps(found))
     else:
         _show(task_lines.listed(found, now, width()))
-        _show(task_lines.not_stored(client.status(), now))
+        _show(task_lines.not_stored(found, now))
     return ClientExit.DONE
 
 

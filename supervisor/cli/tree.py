@@ -54,7 +54,7 @@ def _lines(status: Object) -> Iterator[str]:
             yield from (f"      {words.plain(note)}" for note in _notes(worker))
     if tasks := status.get("tasks"):
         yield f"  {task_lines.summary(tasks)}"
-        yield from (f"    {line}" for line in task_lines.not_stored(status, moments.now()))
+        yield from (f"    {line}" for line in task_lines.not_stored(tasks, moments.now()))
         yield from (f"    {line}" for line in task_lines.notable(tasks))
 
 

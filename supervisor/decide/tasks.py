@@ -64,8 +64,9 @@ class Tasks:
     # -- questions -------------------------------------------------------------
 
     def list(self) -> dict[str, dict[str, Any]]:
-        """Every task as people see it, see `picture`."""
-        return {name: picture(task) for name, task in self.tasks.items()}
+        """Every task as people see it, see `picture`; where nothing can be stored, each says so."""
+        trouble = {"not_stored": self.trouble} if self.trouble else {}
+        return {name: picture(task) | trouble for name, task in self.tasks.items()}
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""

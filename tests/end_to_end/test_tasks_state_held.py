@@ -90,7 +90,7 @@ def test_what_could_not_be_stored_is_shown_as_long_as_that_is_so_and_told_at_the
     one = written(program, POOL + task("a"))
     with closing(locked(one)):
         unsaved(one)
-        shown = one.status()["not_stored"]
+        shown = one.status()["tasks"]["a"]["not_stored"]
         assert (shown["changes"] > 0, "keeps it locked" in shown["reason"]) == (True, True)
         for command in (("status",), ("tasks", "list")):
             (line,) = [line for line in one.cli(*command).stdout.splitlines() if "not stored since" in line]
@@ -113,5 +113,5 @@ def test_what_can_be_stored_again_by_the_stop_is_stored_in_it(program: Start) ->
     assert one.find("task.stored")
     two = program(APP, config, one.folder).ready()
     assert [(row["run"], row["outcome"]) for row in runs_of(two, "a")] == [(run, "ok")]
-    assert "not_stored" not in two.status()
+    assert "not_stored" not in state_of(two, "a")
     two.stop()
