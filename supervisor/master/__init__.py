@@ -238,6 +238,7 @@ class Master:
         """To who commanded something of tasks."""
         result = dated(reply.result) if reply.error is None else Refusal(REFUSED, reply.error)
         self.server.reply(reply.request.number, result)
+        self.hands.facts.append(lambda: None)  # a batch may have asked for more by that: plan once more
 
     def _server_failed(self, error: Exception) -> None:
         self.tell("master.error", traceback="".join(traceback.format_exception(error)))
