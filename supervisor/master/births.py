@@ -174,7 +174,8 @@ class Births:
     def _reader(self, worker: Worker) -> Job:
         self.forget_question()
         state_file = None if self._life.everybody.remembers else self._editions.current.master.state_file
-        self._question = reading.question(self._environ, state_file)
+        ours = self._doors.state.fd is not None
+        self._question = reading.question(self._environ, state_file, ours=ours)
         argv = reading.argv(self._editions.current, self._editions.base_path)
         birth = self._birth(worker)
         birth = replace(
