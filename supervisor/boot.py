@@ -26,9 +26,10 @@ from supervisor.exits import Exit
 from supervisor.settings import Settings
 from supervisor.stored import Stored
 from supervisor.unix.files import STDERR, open_standard
-from supervisor.unix.held import Held, hold
+from supervisor.unix.held import PATIENCE, Held, hold
 from supervisor.unix.loop import Loop
 from supervisor.unix.signals import block_signals, set_mask
+from supervisor.unix.socket_file import is_answered
 
 TO_MASTER = (
     signal.SIGTERM,
@@ -100,9 +101,9 @@ def remember(settings: Settings) -> Memory:
         return Memory()
     from supervisor.store import load
 
-    lock = None
+    lock, is_running = None, is_answered(settings.master.socket)
     try:
-        lock = hold(settings.master.state_file)
+        lock = hold(settings.master.state_file, 0.0 if is_running else PATIENCE)
         return Memory(load(settings.master.state_file), lock)
     except StartError as error:
         return Memory(lock=lock, problem=str(error))

@@ -16,6 +16,10 @@ NAMED = 10  # so many of a list are written out
 # Name: level, sentence.  `[...]` is left out unless all its fields are there; `|` parts what to
 # try next; a field that is missing elsewhere reads `?`.
 _CAUSE = "[: {reason}|: {signal}|: exit status {code}]"
+_UNSAVED = (
+    "[the state file could not be written, {lost} of the changes of tasks lost|"
+    "tasks go on from memory, the state file cannot be written]"
+)
 WORDS: dict[str, tuple[str, str]] = {
     "master.started": ("info", "supervisord-lite[ {version}] starts[ {name}][ from {file}][ (pid {pid})]"),
     "master.ready": ("info", "all pools are ready[ after {seconds}]"),
@@ -58,7 +62,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "task.interrupted": ("warning", "task {task} was interrupted[ after {seconds}][: {reason}] (run {run})"),
     "task.missed": ("warning", "task {task} missed a run that was due[ at {due}][: {reason}]"),
     "task.skipped": ("warning", "task {task} skips a run that is due[ at {due}][: {reason}]"),
-    "task.unsaved": ("error", "tasks go on from memory, the state file cannot be written[: {reason}]"),
+    "task.unsaved": ("error", _UNSAVED + "[: {reason}]"),
     "task.stored": ("info", "the state file can be written again[ ({reason})][; runs not recorded: {lost}]"),
     "task.paused": ("info", "task {task} is paused[ by {by}][ until {until}][: {reason}]"),
     "task.resumed": ("info", "task {task} is running again[, resumed by {by}][: {reason}]"),

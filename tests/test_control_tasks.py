@@ -29,8 +29,8 @@ def asked(method: str, params: Any) -> protocol.Params:
         ("resume", {"names": ["a", "b"]}, {"names": ["a", "b"], "all": False}),
         ("run", {"name": "a"}, {"name": "a"}),
         ("run", ["a"], {"name": "a"}),
-        ("history", {"name": "a"}, {"name": "a", "limit": 20}),
-        ("history", {"name": "a", "limit": 1000}, {"name": "a", "limit": 1000}),
+        ("history", {"name": "a"}, {"name": "a", "limit": 20, "before": None}),
+        ("history", {"name": "a", "limit": 1000, "before": 7}, {"name": "a", "limit": 1000, "before": 7}),
     ],
 )
 def test_what_is_accepted(method: str, params: Any, complete: Any) -> None:
@@ -56,12 +56,18 @@ def test_what_is_accepted(method: str, params: Any, complete: Any) -> None:
         ("pause", {"all": True, "reason": 1}, "a text"),
         ("pause", {"all": True, "reason": "x" * 1001}, "a text"),
         ("resume", {"for": 1}, "no parameter"),
+        ("pause", {"all": True, "reason": "\ud800"}, "valid Unicode"),
+        ("pause", {"names": ["a", "\ud800"]}, "a list of names"),
         ("run", {}, "the name of a task"),
+        ("run", {"name": "\udcff"}, "the name of a task"),
+        ("history", {"name": "\ud800"}, "the name of a task"),
         ("run", {"name": ["a"]}, "the name of a task"),
         ("history", {"name": "a", "limit": 0}, "a whole number"),
         ("history", {"name": "a", "limit": 1001}, "a whole number"),
         ("history", {"name": "a", "limit": 2.0}, "a whole number"),
         ("history", {"name": "a", "limit": True}, "a whole number"),
+        ("history", {"name": "a", "before": 0}, "the number of a run"),
+        ("history", {"name": "a", "before": 2**64 - 1}, "the number of a run"),
     ],
 )
 def test_what_is_not(method: str, params: Any, words: str) -> None:

@@ -47,6 +47,7 @@ class Birth:
     stdout: int | None = None  # a descriptor that becomes 1; None: the master's
     stderr: int | None = None
     told: int | None = None  # of a command: end of file means that exec worked, a byte that it did not
+    lock: int | None = None  # of who writes the state file: open as long as it lives, see `unix.held`
     path: tuple[str, ...] | None = None  # sys.path, where a reload has changed it
 
     @property
@@ -83,7 +84,8 @@ def leave_master(birth: Birth) -> Birth:
 
     Programs inherit them by that; what a target runs by itself does not.
     """
-    others = [fd for fd in (birth.notify_fd, birth.told, birth.stdout, birth.stderr) if fd is not None]
+    own = (birth.notify_fd, birth.told, birth.stdout, birth.stderr, birth.lock)
+    others = [fd for fd in own if fd is not None]
     if not birth.listeners:
         close_inherited(others)
         return birth

@@ -22,6 +22,7 @@ TOLD = frozenset(
         "worker.stack",
         "hook.failed",
         "hook.timeout",
+        "task.unsaved",
         "master.warning",
         "stream.dropped",
     }

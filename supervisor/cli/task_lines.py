@@ -6,6 +6,7 @@ or newer master does not send is left out, never an error.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -22,6 +23,7 @@ COLOURS = {"running": "green", "paused": "yellow", "errored": "red"}
 WIDEST = 20  # a longer name has a line of its own
 SHOWN = 3  # last lines of a run that went wrong
 NAMED = 10  # names that are written out
+_STATE_FILE = re.compile("^state file .*?: ")
 
 
 def listed(tasks: Object, now: datetime, width: int | None) -> Iterator[str]:
@@ -104,6 +106,15 @@ def notable(tasks: Object) -> Iterator[str]:
             yield f"{words.plain(name)}: runs now (run {task['running'].get('run', '?')})"
         if task.get("state") in {"paused", "errored"}:
             yield f"{words.plain(name)}: {task['state']}{_because(words.plain(task.get('reason') or ''))}"
+
+
+def not_stored(tasks: Object, now: datetime) -> Iterator[str]:
+    """That what happens to them is in the master's memory only: of all the same."""
+    if trouble := next((task["not_stored"] for task in tasks.values() if task.get("not_stored")), None):
+        since = moment(trouble.get("since"))
+        when = "" if since is None else f" since {clock(since, now)}"
+        why = _STATE_FILE.sub("", words.plain(trouble.get("reason") or ""))  # its path fills the line
+        yield f"not stored{when}{_because(why)}"
 
 
 # -- runs ----------------------------------------------------------------------

@@ -56,11 +56,12 @@ def _client(config: str, socket: str | None) -> Client:
 @as_json
 def list_(config: str, socket: str | None, as_json: bool) -> int:
     """Show each task: its state, its next run and its last one."""
-    found = _client(config, socket).call("tasks.list")
+    found, now = _client(config, socket).call("tasks.list"), moments.now()
     if as_json:
         click.echo(json.dumps(found))
     else:
-        _show(task_lines.listed(found, moments.now(), width()))
+        _show(task_lines.listed(found, now, width()))
+        _show(task_lines.not_stored(found, now))
     return ClientExit.DONE
 
 
@@ -185,17 +186,31 @@ def run(config: str, socket: str | None, wait: bool, name: str) -> int:
 def history(*, config: str, socket: str | None, name: str, limit: int, output: bool, as_json: bool) -> int:
     """Show the last runs of a task, the newest first; also of one that was removed."""
     client = _client(config, socket)
-    found = client.call("tasks.history", name=name, limit=limit)
+    found = _runs(client, name, limit)
     if as_json:
-        click.echo(json.dumps(found))
-    elif found["runs"]:
-        _show(task_lines.runs(found["runs"], width(), whole=output))
+        click.echo(json.dumps({"runs": found}))
+    elif found:
+        _show(task_lines.runs(found, width(), whole=output))
     elif name not in (known := client.call("tasks.list")):
         there = task_lines.named(known) or "none"
         raise ControlError(f"no task {name!r} and no history of one; there are: {there}")
     else:
         click.echo(f"{words.plain(name)} has not run yet")
     return ClientExit.DONE
+
+
+def _runs(client: Client, name: str, limit: int) -> list[dict[str, Any]]:
+    """All that was asked for, in as many replies as it needs."""
+    found: list[dict[str, Any]] = []
+    before: dict[str, int] = {}
+    while len(found) < limit:
+        part = client.call("tasks.history", name=name, limit=limit - len(found), **before)
+        whole = part.get("whole")
+        found += part["runs"] if whole is None else part["runs"][: max(1, whole)]
+        if whole is None:
+            break
+        before = {"before": found[-1]["run"]}
+    return found
 
 
 def _show(lines: Iterable[str]) -> None:

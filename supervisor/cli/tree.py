@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from supervisor.cli import task_lines, words
+from supervisor.cli import moments, task_lines, words
 
 Object = dict[str, Any]
 
@@ -54,6 +54,7 @@ def _lines(status: Object) -> Iterator[str]:
             yield from (f"      {words.plain(note)}" for note in _notes(worker))
     if tasks := status.get("tasks"):
         yield f"  {task_lines.summary(tasks)}"
+        yield from (f"    {line}" for line in task_lines.not_stored(tasks, moments.now()))
         yield from (f"    {line}" for line in task_lines.notable(tasks))
 
 

@@ -25,6 +25,7 @@ from supervisor.inner.reading import DESCRIPTOR
 from supervisor.settings import Settings
 from supervisor.store import load
 from supervisor.stored import Stored
+from supervisor.unix.held import PATIENCE, hold
 
 Answer = tuple[str, Settings, dict[str, Stored], list[str]] | tuple[str, list[str]]
 
@@ -52,7 +53,9 @@ def _contained(path: str, file: str, fd: int) -> Answer:
         return "errors", [f"{file}: internal error, please report it: {type(error).__name__}: {error}"]
 
 
-def answer(path: str, file: str, environ: Mapping[str, str], state_file: str | None = None) -> Answer:
+def answer(
+    path: str, file: str, environ: Mapping[str, str], state_file: str | None = None, ours: bool = False
+) -> Answer:
     """The settings with what is remembered of their tasks and with their warnings, or all mistakes."""
     try:
         settings = replace(read(path, environ), file=file)
@@ -61,8 +64,19 @@ def answer(path: str, file: str, environ: Mapping[str, str], state_file: str | N
     # The master imports the modules of its hooks itself: they must not be the end of it.
     if problems := check(replace(settings, pools={})):
         raise ConfigError(problems)
-    stored = load(state_file) if state_file is not None and settings.tasks else {}
+    stored = _stored(state_file, ours) if state_file is not None and settings.tasks else {}
     return "settings", settings, stored, warnings(settings)
+
+
+def _stored(state_file: str, ours: bool) -> dict[str, Stored]:
+    """Once nobody writes it any more; the master takes it for itself when it has our answer."""
+    if ours:
+        return load(state_file)
+    lock = hold(state_file, PATIENCE)
+    try:
+        return load(state_file)
+    finally:
+        os.close(lock)
 
 
 def _renamed(line: str, path: str, file: str) -> str:
@@ -71,10 +85,10 @@ def _renamed(line: str, path: str, file: str) -> str:
     return line if rest == line else clean(file) + rest
 
 
-def _asked(fd: int) -> tuple[dict[str, str], str | None]:
+def _asked(fd: int) -> tuple[dict[str, str], str | None, bool]:
     with open(fd, "rb", closefd=False) as asked:
-        environ, state_file = pickle.load(asked)  # noqa: S301  # written by the master that started us
-    return environ, state_file
+        environ, state_file, ours = pickle.load(asked)  # noqa: S301  # written by the master that started us
+    return environ, state_file, ours
 
 
 def _write(fd: int, found: Answer) -> None:

@@ -89,7 +89,7 @@ class Requests:
             case "tasks.run":
                 tasks.run(later, params["name"], by)
             case _:
-                tasks.history(later, params["name"], params["limit"])
+                tasks.history(later, params["name"], params["limit"], params["before"])
         return later
 
     def _scale(self, name: str, workers: int) -> None:

@@ -33,6 +33,7 @@ HUNG_UP = select.EPOLLHUP | select.EPOLLERR
 PAUSE = 1.0  # after an accept that failed for want of descriptors or memory
 FLUSH = 1.0  # seconds that `finish` may take in all
 
+LEFT = "the master has left, and it is not known whether this is stored; ask the next one"
 NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 DROPPED = protocol.encode(
     {"level": "warning", "event": "stream.dropped", "message": "read too slowly; follow the events again"},
@@ -117,7 +118,9 @@ class Server:
         self._set_interest(client)
 
     def finish(self) -> None:
-        """Send what is pending, for at most a second in all, and close everything."""
+        """Answer what is owed, send what is pending, for at most a second in all, and close everything."""
+        for number in list(self._owed):
+            self.reply(number, Refusal(protocol.REFUSED, LEFT))
         until = time.monotonic() + FLUSH
         poller = select.poll()
         owed = {c.connection.fileno(): c for c in self._clients.values() if c.pending}

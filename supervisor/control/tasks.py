@@ -13,11 +13,19 @@ MOST_NAMES = 10_000
 LONGEST_NAME = 64
 LONGEST_REASON = 1000  # characters; it becomes part of events, of the status and of the state file
 LONGEST_PAUSE = 10 * 365.25 * 86400
+LAST_RUN = 2**53
 MOST_RUNS = 1000  # so many are kept of each task
 
 
+def _is_text(value: Any, longest: int) -> bool:
+    """Half a surrogate pair, which JSON can say, has no place in UTF-8: neither in a log nor in a file."""
+    return (
+        isinstance(value, str) and len(value) <= longest and value.encode(errors="ignore").decode() == value
+    )
+
+
 def _is_name(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME
+    return value != "" and _is_text(value, LONGEST_NAME)
 
 
 def _are_names(value: Any) -> bool:
@@ -29,7 +37,11 @@ def _is_pause(value: Any) -> bool:
 
 
 def _is_reason(value: Any) -> bool:
-    return value is None or (isinstance(value, str) and len(value) <= LONGEST_REASON)
+    return value is None or _is_text(value, LONGEST_REASON)
+
+
+def _is_run(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 < value <= LAST_RUN)
 
 
 _NAME = Param("the name of a task", _is_name)
@@ -42,7 +54,11 @@ METHODS: dict[str, dict[str, Param]] = {
         "names": _NAMES,
         "all": _ALL,
         "for": Param("seconds, more than 0 and at most 10 years, or null", _is_pause, required=False),
-        "reason": Param(f"a text of at most {LONGEST_REASON} characters", _is_reason, required=False),
+        "reason": Param(
+            f"a text of at most {LONGEST_REASON} characters in valid Unicode",
+            _is_reason,
+            required=False,
+        ),
     },
     "tasks.resume": {"names": _NAMES, "all": _ALL},
     "tasks.run": {"name": _NAME},
@@ -54,5 +70,7 @@ METHODS: dict[str, dict[str, Param]] = {
             required=False,
             default=20,
         ),
+        # What has no room in one reply: it says how many of its runs are "whole".
+        "before": Param("the number of a run, or null", _is_run, required=False),
     },
 }

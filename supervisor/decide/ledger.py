@@ -1,20 +1,23 @@
 """What is to be stored, what was handed over, and what could not be stored.
 
 A later row of the same key replaces an earlier one.  While the store cannot be
-written, rows are kept, the newest of them, and handed over again now and then;
-people are told when that begins and when it is over.  Knows nothing of tasks.
+written, rows are kept, the newest of them, and handed over again now and then, in a
+stop more often, and what comes new at once; people are told when that begins, when it
+is over, and at the end what is lost.  Knows nothing of tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from supervisor.decide.actions import Note
 from supervisor.decide.task_actions import Save
 from supervisor.stored import Key, Row, key
 
 AGAIN_SECONDS = 30.0  # between two tries while the store cannot be written
+LAST_SECONDS = 1.0  # the same in a stop: there is not much time left
 MOST_RUNS = 1000  # that are kept while it cannot
 MOST_ROWS = 100  # in one message
 MOST_OPEN = 64  # messages without an answer
@@ -31,15 +34,35 @@ class Ledger:
         self._runs = self._lost = 0
         self._again_at: float | None = None  # it could not be written, and is left alone until then
         self._trouble: str | None = None
+        self._since = 0.0  # wall time
+        self._stopping = False
         self._news: list[Note] = []
 
     @property
     def unwritten(self) -> bool:
-        """Something has not reached the store, and it is not known to fail."""
-        return bool(self._rows or self._sent) and self._trouble is None
+        """Something has not reached the store, and has not just failed to."""
+        return bool(self._sent or (self._rows and self._again_at is None))
+
+    @property
+    def trouble(self) -> dict[str, Any] | None:
+        """Since when and why the store cannot be written, and so many changes wait for it."""
+        if self._trouble is None:
+            return None
+        return {"since": self._since, "reason": self._trouble, "changes": self._waiting()}
+
+    def left(self) -> dict[str, Any] | None:
+        """At the end: how much is not known to be stored, and why."""
+        lost = self._waiting()
+        return {"lost": lost, "reason": self._trouble or "no answer from the disk"} if lost else None
+
+    def _waiting(self) -> int:
+        sent = {its_key for rows in self._sent.values() for its_key in rows}
+        return len(self._rows.keys() | sent) + self._lost
 
     def write(self, *rows: Row) -> None:
         """To be stored with the next plan."""
+        if self._stopping:
+            self._again_at = None
         for row in rows:
             self._put(key(row), row)
 
@@ -64,7 +87,11 @@ class Ledger:
             self._news.append(Note("task.stored", None, fields))
             self._trouble, self._lost, self._again_at = None, 0, None
 
-    def unsaved(self, token: int, why: str, now: float) -> None:
+    def stop(self) -> None:
+        """What is not stored soon never will be."""
+        self._stopping, self._again_at = True, None
+
+    def unsaved(self, token: int, why: str, now: float, wall: float) -> None:
         """Fact: nothing of it is."""
         rows = self._sent.pop(token, None)
         if rows is None:
@@ -72,8 +99,9 @@ class Ledger:
         if token not in self._orders:
             self._keep(rows)
         self._orders.discard(token)
-        self._again_at = now + AGAIN_SECONDS
+        self._again_at = now + (LAST_SECONDS if self._stopping else AGAIN_SECONDS)
         if self._trouble is None:
+            self._since = wall
             self._news.append(Note("task.unsaved", None, {"reason": why}))
         self._trouble = why
 

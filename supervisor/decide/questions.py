@@ -23,16 +23,17 @@ class Questions:
         self._until: Deadlines[int] = Deadlines()
         self._news: list[Ask | Reply] = []
 
-    def ask(self, request: Hashable, name: str, limit: int, now: float) -> None:
-        """The last ``limit`` runs of a task, wherever it is now."""
+    def ask(self, request: Hashable, question: Mapping[str, Any], now: float) -> None:
+        """The last ``limit`` runs of a ``task``, wherever it is now; of those ``before`` a run."""
         token = next(self._tokens)
         self._asked[token] = request
         self._until.set(token, now + ANSWER_SECONDS)
-        self._news.append(Ask(token, {"task": name, "limit": limit}))
+        self._news.append(Ask(token, question))
 
-    def answered(self, token: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Fact: what the history holds."""
-        self._reply(token, {"runs": [*rows]}, None)
+    def answered(self, token: int, rows: Iterable[Mapping[str, Any]], whole: int | None = None) -> None:
+        """Fact: what the history holds; where an answer has no room for all, so many runs of it are whole."""
+        left_out = {} if whole is None else {"whole": whole}
+        self._reply(token, {"runs": [*rows], **left_out}, None)
 
     def failed(self, token: int, why: str) -> None:
         """Fact: it cannot be read."""

@@ -64,8 +64,9 @@ class Tasks:
     # -- questions -------------------------------------------------------------
 
     def list(self) -> dict[str, dict[str, Any]]:
-        """Every task as people see it, see `picture`."""
-        return {name: picture(task) for name, task in self.tasks.items()}
+        """Every task as people see it, see `picture`; where nothing can be stored, each says so."""
+        trouble = {"not_stored": self.trouble} if self.trouble else {}
+        return {name: picture(task) | trouble for name, task in self.tasks.items()}
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
@@ -78,8 +79,17 @@ class Tasks:
 
     @property
     def unwritten(self) -> bool:
-        """Something is to be stored, or on its way, and the store has not failed."""
+        """Something is to be stored, or on its way, and has not just failed to be."""
         return self._ledger.unwritten
+
+    @property
+    def trouble(self) -> dict[str, Any] | None:
+        """Since when and why nothing can be stored, where that is so."""
+        return self._ledger.trouble
+
+    def left(self) -> dict[str, Any] | None:
+        """At the end of the master: what was not stored."""
+        return self._ledger.left()
 
     # -- facts -----------------------------------------------------------------
 
@@ -133,12 +143,12 @@ class Tasks:
     def unsaved(self, token: int, why: str) -> None:
         """None of them is; or a question to the history has no answer."""
         self._questions.failed(token, why)
-        self._ledger.unsaved(token, why, self._moments.now)
+        self._ledger.unsaved(token, why, self._moments.now, self._moments.wall)
         self._orders.unsaved(token, why)
 
-    def answered(self, token: int, rows: Iterable[Mapping[str, Any]]) -> None:
-        """What the history holds."""
-        self._questions.answered(token, rows)
+    def answered(self, token: int, rows: Iterable[Mapping[str, Any]], whole: int | None = None) -> None:
+        """What the history holds; ``whole``, where that is not all."""
+        self._questions.answered(token, rows, whole)
 
     # -- commands --------------------------------------------------------------
 
@@ -165,9 +175,9 @@ class Tasks:
         """Run a task now, in whatever state it is."""
         self._orders.take(Running(request, name, by))
 
-    def history(self, request: Hashable, name: str, limit: int = 20) -> None:
+    def history(self, request: Hashable, name: str, limit: int = 20, before: int | None = None) -> None:
         """The last runs of a task, also of one that was removed."""
-        self._questions.ask(request, name, limit, self._moments.now)
+        self._questions.ask(request, {"task": name, "limit": limit, "before": before}, self._moments.now)
 
     def configure(
         self, settings: Mapping[str, TaskSettings], stored: Mapping[str, Stored] = MappingProxyType({})
@@ -196,6 +206,7 @@ class Tasks:
     def stop(self) -> None:
         """Nothing begins any more.  What goes on is ended by whoever stops everything."""
         self.stopping = self._orders.stopping = True
+        self._ledger.stop()
         for task in self.tasks.values():
             task.drop_waiting("the master is stopping")
             self._never(task, "the master is stopping")

@@ -52,14 +52,15 @@ def _flags() -> list[str]:
     return words[1 : words.index("-c")] if "-c" in words else []
 
 
-def question(environ: Mapping[str, str], state_file: str | None = None) -> int:
+def question(environ: Mapping[str, str], state_file: str | None = None, *, ours: bool = False) -> int:
     """A memory file for one reader; ``environ`` is what the master was started with.
 
-    ``state_file`` is to be read if there are tasks now, for a master that had none.
+    ``state_file`` is to be read if there are tasks now, for a master that had none; it is ``ours``
+    if that has locked it already, for a reload that failed.
     """
     fd = os.memfd_create("supervisor-reading")
     with open(fd, "wb", closefd=False) as file:
-        pickle.dump((dict(environ), state_file), file)
+        pickle.dump((dict(environ), state_file, ours), file)
     os.lseek(fd, 0, os.SEEK_SET)  # the offset is shared with the reader
     return fd
 

@@ -7,7 +7,8 @@ could not be stored is said to be so, with the reason, and the next one is tried
 anew.
 
 ``{"save": token, "rows": [...], "more": bool}`` -> ``{"saved": token}``
-``{"history": token, "task": name, "limit": count}`` -> ``{"found": token, "rows": [...]}``
+``{"history": token, "task": name, "limit": count, "before": run}`` -> ``{"found": token, "rows": [...],
+"whole": count}``, of which the first so many are whole, where not all that was asked for is there;
 or, to either, ``{"failed": token, "why": text}``
 """
 
@@ -91,12 +92,14 @@ class Keeper:
 
     def _answer(self, message: Message) -> None:
         match message:
-            case {"history": int(token), "task": str(task), "limit": int(limit)}:
-                self._channel.send(self._history(token, task, limit))
+            case {"history": int(token), "task": str(task), "limit": int(limit), "before": before}:
+                self._channel.send(self._history(token, task, limit, before))
 
-    def _history(self, token: int, task: str, limit: int) -> Message:
+    def _history(self, token: int, task: str, limit: int, before: int | None) -> Message:
         try:
-            return {"found": token, "rows": fitting(self._opened().history(task, limit))}
+            rows = self._opened().history(task, limit, before)
+            found, whole = fitting(rows)
+            return {"found": token, "rows": found, "whole": whole if whole < len(rows) else None}
         except Exception as error:  # as above
             return {"failed": token, "why": words.explained(self._path, error)}
 
@@ -105,9 +108,9 @@ class Keeper:
         return self._store
 
 
-def fitting(rows: Iterable[Any]) -> list[Any]:
-    """As many of them as have room; then as many, from the first, with the lines that they printed."""
-    left, found = ROOM, []
+def fitting(rows: Iterable[Any]) -> tuple[list[Any], int]:
+    """As many of them as have room; and how many, from the first, with the lines that they printed."""
+    left, found, whole = ROOM, [], 0
     for row in rows:
         bare = {**row, "lines": []}
         left -= _size(bare)
@@ -119,7 +122,8 @@ def fitting(rows: Iterable[Any]) -> list[Any]:
         if left < 0:
             break
         bare["lines"] = row["lines"]
-    return [bare for _, bare in found]
+        whole += 1
+    return [bare for _, bare in found], whole
 
 
 def _size(value: object) -> int:

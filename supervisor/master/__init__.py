@@ -119,6 +119,8 @@ class Master:
             except Exception:  # a bug here: say so, and leave in order
                 self._broke(traceback.format_exc())
         self.voice.wait_no_longer(math.inf)
+        if left := self.life.tasks.left():
+            self.tell("task.unsaved", **left)
         self.tell("master.exiting", status=self.hands.status)
         return self.hands.status
 

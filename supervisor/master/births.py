@@ -158,20 +158,24 @@ class Births:
             case inner.METER:
                 return self._with_channel(worker, self.meter.connect(), self.meter.sealed)
             case inner.STORE:
-                return self._with_channel(worker, self.stores.connect(), self.stores.sealed)
+                lock = self._doors.state.fd
+                return self._with_channel(worker, self.stores.connect(), self.stores.sealed, lock)
             case inner.READER:
                 return self._reader(worker)
         return self._template(worker)
 
-    def _with_channel(self, worker: Worker, channel: int, sealed: Callable[[], None]) -> Job:
-        birth = replace(self._birth(worker), listeners=(("channel", channel),))
+    def _with_channel(
+        self, worker: Worker, channel: int, sealed: Callable[[], None], lock: int | None = None
+    ) -> Job:
+        birth = replace(self._birth(worker), listeners=(("channel", channel),), lock=lock)
         run = partial(live, birth, self._sender, Hooks(), self._tell(worker))
         return Job(worker.id, run, sealed)
 
     def _reader(self, worker: Worker) -> Job:
         self.forget_question()
         state_file = None if self._life.everybody.remembers else self._editions.current.master.state_file
-        self._question = reading.question(self._environ, state_file)
+        ours = self._doors.state.fd is not None
+        self._question = reading.question(self._environ, state_file, ours=ours)
         argv = reading.argv(self._editions.current, self._editions.base_path)
         birth = self._birth(worker)
         birth = replace(

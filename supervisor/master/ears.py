@@ -109,8 +109,8 @@ class Ears:
                     self._life.tasks.saved(token)
                 case Failed(token, why):
                     self._life.tasks.unsaved(token, why)
-                case Found(token, rows):
-                    self._life.tasks.answered(token, rows)
+                case Found(token, rows, whole):
+                    self._life.tasks.answered(token, rows, whole)
 
     def _note_hooks(self) -> None:
         for ended in self._hooks.results():

@@ -8,9 +8,8 @@ writes.
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -20,6 +19,7 @@ from supervisor.store.connection import connected, transaction
 from supervisor.stored import Row, RunRow, Stored, TaskRow
 
 KEPT_RUNS = 1000  # of each task
+LAST_RUN = 2**63 - 1
 KEPT_SECONDS = 30 * 86400.0  # the history of a task that was removed
 
 _LAST_RUNS = (
@@ -31,7 +31,7 @@ _LAST_FIRED = (
     " WHERE own.task = tasks.task AND own.due IS NOT NULL ORDER BY run DESC LIMIT 1)"
 )
 _UNFINISHED = "SELECT * FROM runs WHERE outcome IN ('running', 'queued') ORDER BY run"
-_HISTORY = "SELECT * FROM runs WHERE task = ? ORDER BY run DESC LIMIT ?"
+_HISTORY = "SELECT * FROM runs WHERE task = ? AND run < ? ORDER BY run DESC LIMIT ?"
 _PRUNE = (
     "DELETE FROM runs WHERE task = :task AND run <="
     " (SELECT run FROM runs WHERE task = :task ORDER BY run DESC LIMIT 1 OFFSET :kept)"
@@ -45,8 +45,9 @@ class Store:
     After an error nothing of the transaction is there, and the next call tries anew.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, *, check: bool = False) -> None:
+        """``check``: read every page first; sqlite3.DatabaseError if one is damaged."""
+        self.path, self._check = path, check
         self._identity: place.Identity | None = None
         self._connection: sqlite3.Connection | None = None
         self._open()
@@ -80,23 +81,17 @@ class Store:
         with self._ready() as connection:
             return list(_rows(self.path, connection.execute(_UNFINISHED)))
 
-    def history(self, task: str, limit: int) -> list[RunRow]:
-        """Its last runs, the newest first."""
+    def history(self, task: str, limit: int, before: int | None = None) -> list[RunRow]:
+        """Its last runs, the newest first; of those ``before`` a run."""
+        asked = (task, LAST_RUN if before is None else before, limit)
         with self._ready() as connection:
-            return list(_rows(self.path, connection.execute(_HISTORY, (task, limit))))
+            return list(_rows(self.path, connection.execute(_HISTORY, asked)))
 
     def next_run(self) -> int:
         """A number that no run has, nor had before it was pruned."""
         with self._ready() as connection:
             found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'runs'").fetchone()
             return int(found[0]) + 1 if found else 1
-
-    def check(self) -> None:
-        """Read every page; sqlite3.DatabaseError if one is damaged."""
-        with self._ready() as connection:
-            (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if found != "ok":
-            raise sqlite3.DatabaseError("database disk image is malformed")
 
     # -- the file --------------------------------------------------------------
 
@@ -126,20 +121,29 @@ class Store:
             raise StartError(
                 f"state file {self.path}: it was replaced by another file while in use; {advice}"
             )
-        new = f"{self.path}-new"
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        place.prepare(new)
-        assert self._connection is not None
-        self._connection.execute("VACUUM INTO ?", (new,))
-        place.put(new, self.path)
+        connection = self._connection
+        assert connection is not None
+        self._make(lambda new: connection.execute("VACUUM INTO ?", (new,)))
         self.close()
         self._open()
 
     def _open(self) -> None:
-        place.prepare(self.path)
+        if not place.exists(self.path):
+            self._make(lambda new: connected(new).close())
+        place.check(self.path)
         self._identity = place.identity(self.path)
-        self._connection = connected(self.path)
+        self._connection = connected(self.path, check=self._check)
+
+    def _make(self, fill: Callable[[str], object]) -> None:
+        """Elsewhere first: under its own name it is never half a file, whatever the disk or a kill does."""
+        new = f"{self.path}-new"
+        place.make(new)
+        try:
+            fill(new)
+            place.put(new, self.path)
+        except BaseException:
+            place.discard(new)
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
@@ -156,8 +160,7 @@ def load(path: str) -> dict[str, Stored]:
         StartError: it cannot be used; says why and what to do.
     """
     try:
-        with closing(Store(path)) as store:
-            store.check()
+        with closing(Store(path, check=True)) as store:
             return _stored(store)
     except (sqlite3.Error, OSError) as error:
         raise StartError(words.explained(path, error)) from error

@@ -19,12 +19,17 @@ from supervisor.store import schema
 PATIENCE = 2.0  # seconds for another program to finish its transaction
 
 
-def connected(path: str) -> sqlite3.Connection:
-    """The file, in the newest version and proven to be writable; close it yourself."""
+def connected(path: str, *, check: bool = False) -> sqlite3.Connection:
+    """The file, in the newest version and proven to be writable; close it yourself.
+
+    ``check``: every page is looked at before anything is written; sqlite3.DatabaseError if one is damaged.
+    """
     connection = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
     try:
         connection.row_factory = sqlite3.Row
         _refuse_strangers(connection, path)
+        if check:
+            _refuse_damaged(connection)
         connection.execute("PRAGMA synchronous = EXTRA")
         connection.execute("PRAGMA journal_mode = WAL")
         with transaction(connection):
@@ -45,6 +50,15 @@ def _refuse_strangers(connection: sqlite3.Connection, path: str) -> None:
         )
     if found < 0:
         raise StartError(f"state file {path}: it holds the tables of another program; move it away")
+
+
+def _refuse_damaged(connection: sqlite3.Connection) -> None:
+    (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError("database disk image is malformed")
+    if schema.version(connection) == schema.VERSION:
+        for table, columns in (("tasks", schema.TASK), ("runs", schema.RUN)):
+            connection.execute(f"SELECT {', '.join(columns)} FROM {table} LIMIT 0")  # noqa: S608  # constants
 
 
 @contextmanager

@@ -19,19 +19,38 @@ BESIDE = ("-wal", "-shm", "-journal")  # SQLite's own names
 Identity = tuple[int, int]  # device and inode
 
 
-def prepare(path: str) -> None:
-    """Have a private file, in a folder that is safe; StartError or OSError."""
+def exists(path: str) -> bool:
+    """Whether something is there, be it a link that leads nowhere; the folder is, and it is safe."""
     make_folder_of(path)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
-        folder = os.path.dirname(path)
-        for made in (folder, os.path.dirname(folder)):  # a name is on the disk once its folder is
-            _sync(made, os.O_RDONLY | os.O_DIRECTORY)
+    return os.path.lexists(path)
+
+
+def make(path: str) -> None:
+    """Have an empty private file, in place of what is left of one."""
+    make_folder_of(path)
+    discard(path)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
+
+
+def check(path: str) -> None:
+    """It is a file of ours, and private from here on; StartError or OSError."""
     found = os.lstat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise StartError(f"state file {path}: it is no regular file; move it away")
+    if wrong := _wrong(found):
+        raise StartError(f"state file {path}: {wrong}")
     if stat.S_IMODE(found.st_mode) & 0o077:  # SQLite gives the files beside it the same mode
         os.chmod(path, stat.S_IMODE(found.st_mode) & ~0o077)
+
+
+def _wrong(found: os.stat_result) -> str | None:
+    if not stat.S_ISREG(found.st_mode):
+        return "it is no regular file; move it away"
+    if found.st_uid not in (0, os.geteuid()):
+        return f"it belongs to uid {found.st_uid}, who could change it at any time; chown it, or move it away"
+    if found.st_mode & stat.S_IWOTH:
+        return "everybody could have changed it; chmod 600 it if what it holds is right, or move it away"
+    if found.st_size == 0:  # ours has tables from its first moment, see `Store`
+        return "it is empty, so what it held is lost; put back a copy, or move it away to start anew"
+    return None
 
 
 def identity(path: str) -> Identity | None:
@@ -51,10 +70,22 @@ def put(new: str, path: str) -> None:
     """
     _sync(new, os.O_RDWR)
     for end in BESIDE:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + end)
+        _unlink(path + end)
     os.rename(new, path)
-    _sync(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.path.dirname(path)
+    for made in (folder, os.path.dirname(folder)):  # a name is on the disk once its folder is
+        _sync(made, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def discard(path: str) -> None:
+    """Have nothing of that file, nor of what lies beside it."""
+    for end in ("", *BESIDE):
+        _unlink(path + end)
+
+
+def _unlink(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _sync(path: str, flags: int) -> None:

@@ -23,8 +23,13 @@ _SQLITE = {
     ),
     "database disk image is malformed": ("it is damaged", "put back a copy, or move it away to start anew"),
     "malformed database schema": ("it is damaged", "put back a copy, or move it away to start anew"),
+    "no such table": ("it is damaged", "put back a copy, or move it away to start anew"),
+    "no such column": ("it is damaged", "put back a copy, or move it away to start anew"),
     "file is not a database": ("it is no database", "put back a copy, or move it away to start anew"),
-    "disk I/O error": ("the disk fails, or its quota is used up", "see the kernel's log (dmesg)"),
+    "disk I/O error": (
+        "the disk is full, or its quota is used up, or it fails",
+        "make room, or see the kernel's log (dmesg)",
+    ),
 }
 _ERRNO = {errno.ENOSPC: "make room", errno.EDQUOT: "make room"}
 

@@ -160,6 +160,14 @@ def _clear_stale(path: str, left_over: Callable[[], bool]) -> None:
             raise StartError(f"cannot probe {path}: {os.strerror(code)}")
 
 
+def is_answered(path: str) -> bool:
+    """Whether somebody listens there now."""
+    try:
+        return _probe(path) in (0, errno.EAGAIN)
+    except OSError:  # no such path can be
+        return False
+
+
 def _probe(path: str) -> int:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)

@@ -37,10 +37,11 @@ class Failed:
 
 @dataclass(frozen=True)
 class Found:
-    """What was asked for."""
+    """What was asked for; where that is not all of it, so many, from the first, are whole."""
 
     token: int
     rows: list[Any]
+    whole: int | None = None
 
 
 Answer = Saved | Failed | Found
@@ -85,8 +86,11 @@ class Stores:
         self._say(token, [{"save": token, "rows": part, "more": n < last} for n, part in enumerate(parts)])
 
     def ask(self, token: int, question: Mapping[str, Any]) -> None:
-        """Ask for the last ``limit`` runs of a ``task``, newest first: `Found` or `Failed` comes back."""
-        self._say(token, [{"history": token, "task": question["task"], "limit": question["limit"]}])
+        """Ask for the last ``limit`` runs of a ``task`` (``before`` one), newest first.
+
+        `Found` or `Failed` comes back.
+        """
+        self._say(token, [{"history": token, "before": None, **question}])
 
     @property
     def waiting(self) -> int:
@@ -126,8 +130,8 @@ def _read(message: Message) -> Answer | None:
             return Saved(token)
         case {"failed": int(token), "why": str(why)}:
             return Failed(token, why)
-        case {"found": int(token), "rows": list(rows)}:
-            return Found(token, rows)
+        case {"found": int(token), "rows": list(rows), "whole": int() | None as whole}:
+            return Found(token, rows, whole)
     return None
 
 

@@ -42,7 +42,7 @@ def test_one_that_cannot_be_stored_is_refused_and_nothing_has_changed() -> None:
     before = w.shown()
     reply = w.pause("a")
     assert reply.error == f"nothing was changed: the state file cannot be written: {FULL}"
-    assert w.shown() == before
+    assert w.shown() == before | {"not_stored": w.tasks.trouble}
     assert w.notes("task.paused") == []
     w.disk = "good"
     w.wait(MINUTE)
@@ -246,6 +246,21 @@ def test_only_so_many_runs_are_kept_and_people_are_told_how_many_were_lost() -> 
     lost = w.notes("task.stored")[0]["lost"]
     assert lost >= 100
     assert len(w.runs) == len(w.starts()) - lost
+
+
+def test_a_stop_tries_at_once_what_could_not_be_stored_and_again_with_all_that_comes() -> None:
+    """And says what is left when it could not be stored then either."""
+    w = world(task(every=MINUTE), bodies=lambda _: Body(None))
+    w.disk = "full"
+    w.wait(MINUTE)
+    assert w.tasks.trouble == {"since": BEGAN + MINUTE, "reason": FULL, "changes": 2}
+    w.tasks.stop()
+    assert len(of(w.turn(), Save)) == 1
+    assert (w.tasks.unwritten, w.tasks.left()) == (False, {"lost": 2, "reason": FULL})
+    w.disk = "good"
+    w.end(1)
+    assert (w.tasks.unwritten, w.tasks.left(), w.tasks.trouble) == (False, None, None)
+    assert [row["outcome"] for row in w.runs.values()] == ["ok"]
 
 
 def test_a_row_on_its_way_is_not_followed_by_an_older_one() -> None:

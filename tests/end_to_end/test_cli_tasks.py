@@ -405,13 +405,13 @@ def test_history_is_a_line_a_run_and_what_went_wrong_with_its_last_lines(stage: 
     assert lines[2].endswith("schedule    failed (status 3)")
     assert lines[6].endswith("1h00m  a-very-...  timed out (SIGKILL)")
     assert lines[7].split()[3:] == ["4.1s", "schedule", "ok"]
-    assert stage.params["tasks.history"] == {"name": "vacuum", "limit": 20}
+    assert stage.params["tasks.history"] == {"name": "vacuum", "limit": 20, "before": None}
 
 
 def test_history_with_output_shows_all_lines_that_were_kept(stage: Stage) -> None:
     stage.results["tasks.history"] = {"runs": [past_run(6, lines=["a", "b", "c", "d"])]}
     assert on(stage, "tasks", "history", "vacuum", "--output", "-n", "3").stdout.count("| ") == 4
-    assert stage.params["tasks.history"] == {"name": "vacuum", "limit": 3}
+    assert stage.params["tasks.history"] == {"name": "vacuum", "limit": 3, "before": None}
 
 
 def test_history_as_json_is_the_object_as_it_is(stage: Stage) -> None:

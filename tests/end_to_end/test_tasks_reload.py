@@ -142,6 +142,21 @@ def test_the_zone_of_the_machine_is_read_at_a_start_and_at_a_reload_and_never_el
     one.stop()
 
 
+def test_a_reload_to_the_first_tasks_that_fails_does_not_stand_in_the_way_of_the_next(program: Start) -> None:
+    """The master has locked the state file for it already."""
+    one = program(APP, STABLE_POOL).ready()
+    one.tracebacks_expected = True
+    configure(one, ("app:idle", "app:missing"), (STABLE, STABLE + task("a")))
+    since = one.mark()
+    one.signal(signal.SIGHUP)
+    assert outcome(one, since)["event"] == "reload.failed"
+    assert one.status()["tasks"] == {}
+    configure(one, ("app:missing", "app:idle"))
+    reloaded(one)
+    assert set(one.status()["tasks"]) == {"a"}
+    one.stop()
+
+
 def test_a_reload_to_tasks_whose_state_another_master_holds_is_refused(program: Start) -> None:
     """Nothing is changed, and it says what to do; once that one is gone, the same reload works."""
     one = program(APP, STABLE_POOL).ready()

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from control_box import EVENTS, Box, closed, lines, opened, received
+from control_box import EVENTS, PING, Box, closed, lines, opened, received
 
-from supervisor.control import server
+from supervisor.control import protocol, server
 
 
 @pytest.fixture
@@ -98,6 +98,16 @@ def test_the_last_event_reaches_the_stream_before_the_end(box: Box) -> None:
         box.server.finish()
         assert lines(client) == [{"event": "master.exiting"}]
         assert closed(client)
+
+
+def test_who_is_owed_an_answer_at_the_end_is_told_that_it_is_not_known(box: Box) -> None:
+    box.results["ping"] = protocol.Later(7)
+    with box.connect() as client:
+        client.sendall(PING)
+        box.settle()
+        box.server.finish()
+        (reply,) = lines(client)
+    assert (reply["id"], reply["error"]) == (1, {"code": protocol.REFUSED, "message": server.LEFT})
 
 
 def test_finish_does_not_wait_long_for_who_does_not_read(box: Box) -> None:

@@ -236,6 +236,7 @@ def test_a_long_history_fits_into_its_answer(box: Box) -> None:
         assert len(json.dumps(answer.rows, separators=(",", ":"))) <= inner.ROOM + 2
         assert [row["run"] for row in answer.rows] == list(range(1000, 1000 - len(answer.rows), -1))
         assert len(answer.rows) == 50 if limit == 50 else 250 < len(answer.rows) < 1000
+        assert [row["lines"] for row in answer.rows].index([]) == answer.whole
     assert (answer.rows[0]["lines"], answer.rows[-1]["lines"]) == (lines, [])
 
 

@@ -1,0 +1,52 @@
+"""The history is shown as it was asked for, however many replies it needs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from program import PATIENCE, Program
+from rows import run
+from tasked import APP, POOL, task
+
+from supervisor.store import Store
+
+Start = Callable[..., Program]
+LINES = ["x" * 200] * 20  # what is kept of a run that prints much
+COUNT = 60
+
+
+def test_what_a_batch_asks_for_behind_the_history_is_done_at_once(program: Start) -> None:
+    """Nothing else happens meanwhile that would wake the master."""
+    one = program(APP, POOL + task("a")).ready()
+    one.client().call("tasks.pause", names=["a"])
+    methods = {"tasks.history": {"name": "a"}, "tasks.resume": {"names": ["a"]}}
+    batch = [{"jsonrpc": "2.0", "id": 1, "method": name, "params": its} for name, its in methods.items()]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE / 2)
+        client.connect(str(one.socket))
+        client.sendall(json.dumps(batch).encode() + b"\n")
+        history, resumed = json.loads(client.makefile().readline())
+    assert (history["result"]["runs"], resumed["result"]["changed"]) == ([], ["a"])
+    one.stop()
+
+
+def test_a_history_that_one_reply_does_not_hold_is_shown_whole(program: Start, tmp_path: Path) -> None:
+    """Each run with its lines; a reply says how many of its runs are whole."""
+    (tmp_path / "run").mkdir()
+    with closing(Store(str(tmp_path / "run/state/config.sqlite"))) as store:
+        store.apply([run(n, "a", lines=LINES) for n in range(1, COUNT + 1)], time.time())
+    one = program(APP, POOL + task("a")).ready()
+    reply = one.client().call("tasks.history", name="a", limit=COUNT)
+    assert 0 < reply["whole"] < len(reply["runs"])
+    assert [bool(row["lines"]) for row in reply["runs"]].index(False) == reply["whole"]
+    shown = json.loads(one.cli("tasks", "history", "a", "-n", str(COUNT), "--json").stdout)["runs"]
+    assert [row["run"] for row in shown] == [*range(COUNT, 0, -1)]
+    assert all(row["lines"] == LINES for row in shown)
+    few = one.client().call("tasks.history", name="a", limit=3, before=4)
+    assert ([row["run"] for row in few["runs"]], "whole" in few) == ([3, 2, 1], False)
+    one.stop()
