@@ -87,10 +87,18 @@ def test_load_tells_each_task_with_its_last_run_and_one_number_above_all(kept: S
     kept.apply([run(3, "c")], NOW)
     found = store.load(kept.path)
     assert found == {
-        "a": Stored(task("a"), run(4, "a"), 5),
+        "a": Stored(task("a"), run(4, "a"), 5, last_fired=1_700_000_000.0),
         "b": Stored(task("b"), None, 5),
-        "c": Stored(task("c", "removed"), run(3, "c"), 5),
+        "c": Stored(task("c", "removed"), run(3, "c"), 5, last_fired=1_700_000_000.0),
     }
+
+
+def test_load_tells_the_due_time_of_the_newest_run_that_was_for_one(kept: Store) -> None:
+    """Whatever was run by hand since."""
+    kept.apply([task("a"), run(1, "a", due=NOW), run(2, "a", due=NOW - 60), run(3, "a", due=None)], NOW)
+    kept.apply([task("b"), run(4, "b", due=None)], NOW)
+    found = store.load(kept.path)
+    assert (found["a"].last_fired, found["b"].last_fired) == (NOW - 60, None)
 
 
 def test_all_rows_are_stored_or_none(kept: Store) -> None:

@@ -52,6 +52,7 @@ class Task:
         standing: Standing | None = None,
         since: tuple[float, float | None] | None = None,
         last_run: RunRow | None = None,
+        last_fired: float | None = None,
     ) -> None:
         self.name, self.settings, self._schedule = settings.name, settings, schedule
         self.standing = standing or Standing(changed_at=wall)
@@ -59,7 +60,7 @@ class Task:
         self.run: Run | None = None
         self.waiting: Want | None = None
         self.last_run = last_run
-        self.last_fired = last_run["due"] if last_run else None  # the last due time that had a run
+        self.last_fired = last_fired  # the last due time that had a run
         self.news: list[Note] = []
         self.due: float | None = None
         self._delay = 0.0

@@ -26,6 +26,10 @@ _LAST_RUNS = (
     "SELECT runs.* FROM tasks JOIN runs"
     " ON runs.run = (SELECT max(run) FROM runs AS own WHERE own.task = tasks.task)"
 )
+_LAST_FIRED = (
+    "SELECT runs.* FROM tasks JOIN runs"
+    " ON runs.run = (SELECT max(run) FROM runs AS own WHERE own.task = tasks.task AND own.due IS NOT NULL)"
+)
 _UNFINISHED = "SELECT * FROM runs WHERE outcome IN ('running', 'queued') ORDER BY run"
 _HISTORY = "SELECT * FROM runs WHERE task = ? ORDER BY run DESC LIMIT ?"
 _PRUNE = (
@@ -65,6 +69,11 @@ class Store:
         """The row of the last run of each task that had one."""
         with self._ready() as connection:
             return list(_rows(self.path, connection.execute(_LAST_RUNS)))
+
+    def last_fired(self) -> dict[str, float]:
+        """For which due time the newest run was that was for one, of each task that had such a run."""
+        with self._ready() as connection:
+            return {row["task"]: row["due"] for row in _rows(self.path, connection.execute(_LAST_FIRED))}
 
     def unfinished(self) -> list[RunRow]:
         """The rows of runs whose end was not written."""
@@ -159,9 +168,11 @@ def _stored(store: Store) -> dict[str, Stored]:
     unfinished: dict[str, list[RunRow]] = {}
     for run in store.unfinished():
         unfinished.setdefault(run["task"], []).append(run)
+    fired = store.last_fired()
     return {
-        row["task"]: Stored(row, runs.get(row["task"]), next_run, tuple(unfinished.get(row["task"], ())))
+        name: Stored(row, runs.get(name), next_run, tuple(unfinished.get(name, ())), fired.get(name))
         for row in store.tasks()
+        for name in [row["task"]]
     }
 
 

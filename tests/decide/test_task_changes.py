@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from task_world import DAY, HOUR, MINUTE, Body, World, task, world
+from task_world import BEGAN, DAY, HOUR, MINUTE, Body, World, task, world
 
 from supervisor.decide.task_actions import StartRun
 
@@ -220,6 +220,34 @@ def test_a_run_that_the_master_did_not_survive_was_interrupted_and_counts_for_no
     assert len(w.notes("task.interrupted")) == 1
     w.wait(HOUR)
     assert list(w.alive) == [2], "numbers rise over restarts"
+
+
+def test_a_due_time_that_came_while_a_pause_was_on_its_way_has_no_second_run() -> None:
+    """Of the task nothing could be written then, of its run it could."""
+    w = world(task(every=HOUR, missed="once"))
+    w.wait(HOUR - 0.2)
+    w.disk = "slow"
+    w.pause("a")
+    w.wait(0.3)
+    assert w.starts() == [(HOUR, "schedule")]
+    w.restart()
+    w.disk = "good"
+    assert w.state() == "paused"
+    w.resume("a")
+    w.wait(HOUR)
+    assert [row["due"] - BEGAN for row in w.runs.values()] == [HOUR, 2 * HOUR]
+
+
+def test_nor_has_one_that_the_clock_passes_anew_after_a_run_by_hand_and_a_restart() -> None:
+    w = world(task(schedule="3600"))
+    w.wait(3 * HOUR + MINUTE)
+    w.jump(1000 * HOUR - 30 * MINUTE)
+    w.run()
+    w.restart()
+    w.jump(-1000 * HOUR)
+    w.wait(2 * HOUR)
+    dues = [row["due"] for row in w.runs.values() if row["due"] is not None]
+    assert len(set(dues)) == len(dues) == 4
 
 
 def test_nothing_begins_once_the_master_stops() -> None:
