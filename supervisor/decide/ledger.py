@@ -1,8 +1,9 @@
 """What is to be stored, what was handed over, and what could not be stored.
 
 A later row of the same key replaces an earlier one.  While the store cannot be
-written, rows are kept, the newest of them, and handed over again now and then;
-people are told when that begins and when it is over.  Knows nothing of tasks.
+written, rows are kept, the newest of them, and handed over again now and then; one
+that is silent is told nothing more until it answers.  People are told when that
+begins and when it is over.  Knows nothing of tasks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ AGAIN_SECONDS = 30.0  # between two tries while the store cannot be written
 MOST_RUNS = 1000  # that are kept while it cannot
 MOST_ROWS = 100  # in one message
 MOST_OPEN = 64  # messages without an answer
+ANSWER_SECONDS = 10.0  # what has no answer then will have none
+SILENCE = f"the state file was not written within {ANSWER_SECONDS:g} s"
 
 
 class Ledger:
@@ -31,58 +34,57 @@ class Ledger:
         self._runs = self._lost = 0
         self._again_at: float | None = None  # it could not be written, and is left alone until then
         self._trouble: str | None = None
+        self._until: float | None = None  # it owes an answer
         self._news: list[Note] = []
 
-    @property
-    def unwritten(self) -> bool:
-        """Something has not reached the store, and it is not known to fail."""
-        return bool(self._rows or self._sent) and self._trouble is None
+    def unwritten(self, now: float) -> bool:
+        """Something has not reached the store, and it is neither known to fail nor silent."""
+        return bool(self._rows or self._sent) and self._trouble is None and not self._is_late(now)
 
     def write(self, *rows: Row) -> None:
         """To be stored with the next plan."""
         for row in rows:
             self._put(key(row), row)
 
-    def order(self, rows: Sequence[Row]) -> Save:
+    def order(self, rows: Sequence[Row], now: float) -> Save:
         """To be stored at once, or not at all: whoever wants it says it anew."""
-        token = next(self._tokens)
-        self._orders.add(token)
-        self._sent[token] = {key(row): row for row in rows}
-        for its_key in self._sent[token]:
-            self._take(its_key)
-        return Save(token, tuple(rows))
+        save = self._hand_over({key(row): row for row in rows}, now)
+        self._orders.add(save.token)
+        return save
 
     def retry(self, row: Row) -> None:
         """One that was ordered and is not stored: unless there is a newer one of it by now."""
         self._keep({key(row): row})
 
-    def saved(self, token: int) -> None:
+    def saved(self, token: int, now: float) -> None:
         """Fact: all of it is on the disk."""
         self._orders.discard(token)
-        if self._sent.pop(token, None) is not None and self._trouble is not None:
+        if self._answered(token, now) is not None and self._trouble is not None:
             fields = {"reason": f"it could not: {self._trouble}", "lost": self._lost}
             self._news.append(Note("task.stored", None, fields))
             self._trouble, self._lost, self._again_at = None, 0, None
 
     def unsaved(self, token: int, why: str, now: float) -> None:
         """Fact: nothing of it is."""
-        rows = self._sent.pop(token, None)
+        rows = self._answered(token, now)
         if rows is None:
             return
         if token not in self._orders:
             self._keep(rows)
         self._orders.discard(token)
         self._again_at = now + AGAIN_SECONDS
-        if self._trouble is None:
-            self._news.append(Note("task.unsaved", None, {"reason": why}))
-        self._trouble = why
+        self._fails(why)
 
     def deadline(self) -> float | None:
-        """When to try again."""
-        return self._again_at if self._rows else None
+        """When to try again, or to have waited long enough."""
+        times = (self._again_at if self._rows else None, self._until)
+        return min((t for t in times if t is not None), default=None)
 
     def plan(self, now: float) -> Iterator[Save | Note]:
         """Hand over what there is."""
+        if self._is_late(now):
+            self._until = None
+            self._fails(SILENCE)
         yield from self._news
         self._news.clear()
         if self._again_at is not None and now < self._again_at:
@@ -90,12 +92,31 @@ class Ledger:
         self._again_at = None
         most = MOST_OPEN if self._trouble is None else 1  # to see whether it can be written again
         while self._rows and len(self._sent) < most:
-            some = dict(islice(self._rows.items(), MOST_ROWS))
-            for its_key in some:
-                self._take(its_key)
-            token = next(self._tokens)
-            self._sent[token] = some
-            yield Save(token, tuple(some.values()))
+            yield self._hand_over(dict(islice(self._rows.items(), MOST_ROWS)), now)
+
+    def _hand_over(self, rows: dict[Key, Row], now: float) -> Save:
+        for its_key in rows:
+            self._take(its_key)
+        if not self._sent:
+            self._until = now + ANSWER_SECONDS
+        token = next(self._tokens)
+        self._sent[token] = rows
+        return Save(token, tuple(rows.values()))
+
+    def _answered(self, token: int, now: float) -> dict[Key, Row] | None:
+        """The rows of this message; whoever answers one may take as long for the next."""
+        rows = self._sent.pop(token, None)
+        if rows is not None:
+            self._until = now + ANSWER_SECONDS if self._sent else None
+        return rows
+
+    def _is_late(self, now: float) -> bool:
+        return self._until is not None and now >= self._until
+
+    def _fails(self, why: str) -> None:
+        if self._trouble is None:
+            self._news.append(Note("task.unsaved", None, {"reason": why}))
+        self._trouble = why
 
     def _keep(self, rows: dict[Key, Row]) -> None:
         """What is newer, or on its way, holds."""

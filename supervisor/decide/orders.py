@@ -17,15 +17,12 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
-from supervisor.decide.ledger import Ledger
+from supervisor.decide.ledger import ANSWER_SECONDS, SILENCE, Ledger
 from supervisor.decide.run import QUEUED, Want, waiting_row
 from supervisor.decide.standing import Pause, Standing
 from supervisor.decide.task import Task
 from supervisor.decide.task_actions import Reply, Save
 from supervisor.stored import RunRow, TaskRow
-
-ANSWER_SECONDS = 10.0  # what the store has not answered then is refused
-SILENCE = f"the state file was not written within {ANSWER_SECONDS:g} s"
 
 
 @dataclass(frozen=True)
@@ -172,7 +169,7 @@ class Orders:
         if not rows:
             self._answer(order, [], tuple(unchanged), pause)
             return None
-        save = self._ledger.order(list(rows.values()))
+        save = self._ledger.order(list(rows.values()), now)
         self._open = Open(order, save.token, now + ANSWER_SECONDS, pause, rows, tuple(unchanged))
         return save
 
@@ -185,7 +182,7 @@ class Orders:
         row = task.last_run
         if row is None or row["run"] != number:  # it waits for the one that goes on
             row = waiting_row(task.name, Want(order.by or "hand"), number, wall)
-        save = self._ledger.order([row])
+        save = self._ledger.order([row], now)
         self._open = Open(order, save.token, now + ANSWER_SECONDS, begun=row)
         return save
 

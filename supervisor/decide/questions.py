@@ -9,9 +9,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from supervisor.decide.deadlines import Deadlines
+from supervisor.decide.ledger import ANSWER_SECONDS
 from supervisor.decide.task_actions import Ask, Reply
-
-ANSWER_SECONDS = 10.0
 
 
 class Questions:

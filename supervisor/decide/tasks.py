@@ -79,7 +79,7 @@ class Tasks:
     @property
     def unwritten(self) -> bool:
         """Something is to be stored, or on its way, and the store has not failed."""
-        return self._ledger.unwritten
+        return self._ledger.unwritten(self._moments.now)
 
     # -- facts -----------------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Tasks:
 
     def saved(self, token: int) -> None:
         """All rows of a `Save` are on the disk."""
-        self._ledger.saved(token)
+        self._ledger.saved(token, self._moments.now)
         self._orders.saved(token, self._moments.wall)
 
     def unsaved(self, token: int, why: str) -> None:

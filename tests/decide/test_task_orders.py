@@ -8,7 +8,7 @@ import pytest
 from task_world import BEGAN, DAY, FULL, HOUR, MINUTE, Body, World, task, world
 
 from supervisor.decide.actions import Note
-from supervisor.decide.ledger import AGAIN_SECONDS, MOST_RUNS
+from supervisor.decide.ledger import AGAIN_SECONDS, ANSWER_SECONDS, MOST_RUNS, SILENCE
 from supervisor.decide.task_actions import Reply, Save, StartRun
 
 
@@ -257,6 +257,37 @@ def test_a_row_on_its_way_is_not_followed_by_an_older_one() -> None:
     assert of(w.wait(AGAIN_SECONDS - 1), Save) == []
     w.tasks.saved(second.token)
     assert [row for save in of(w.turn(), Save) for row in save.rows if "run" in row] == []
+
+
+def test_a_store_that_is_silent_is_told_once_and_how_many_runs_were_lost_by_it() -> None:
+    w = world(task(every=MINUTE))
+    w.disk = "silent"
+    w.wait(3 * DAY)
+    assert w.notes("task.unsaved") == [{"reason": SILENCE}]
+    w.wake()
+    assert [note["lost"] for note in w.notes("task.stored")] == [3 * 24 * 60 - len(w.runs)]
+
+
+def test_one_that_answers_in_time_is_not_silent_though_it_is_never_done() -> None:
+    w = world(task(every=1.0))
+    w.disk = "silent"
+    w.wait(8)
+    for _ in range(9):
+        w.tasks.saved(w.unheard.pop(0).token)
+        w.wait(8)
+    assert w.unheard
+    assert w.notes("task.unsaved") == []
+    w.wait(3)
+    assert len(w.notes("task.unsaved")) == 1
+
+
+def test_a_stop_does_not_wait_for_a_store_that_is_silent() -> None:
+    w = world()
+    w.disk = "silent"
+    w.wait(MINUTE)
+    assert w.tasks.unwritten
+    w.wait(ANSWER_SECONDS)
+    assert not w.tasks.unwritten
 
 
 def test_a_store_that_never_answers_is_not_spoken_to_for_ever() -> None:
