@@ -8,7 +8,7 @@ begins and when it is over.  Knows nothing of tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from supervisor.decide.actions import Note
@@ -35,7 +35,13 @@ class Ledger:
         self._again_at: float | None = None  # it could not be written, and is left alone until then
         self._trouble: str | None = None
         self._until: float | None = None  # it owes an answer
+        self._silent = False  # and that time has passed
+        self._hurried: set[Key] = set()
         self._news: list[Note] = []
+
+    def silent(self, now: float) -> bool:
+        """It has not answered for so long that it is told nothing more."""
+        return self._silent or self._is_late(now)
 
     def unwritten(self, now: float) -> bool:
         """Something has not reached the store, and it is neither known to fail nor silent."""
@@ -46,15 +52,19 @@ class Ledger:
         for row in rows:
             self._put(key(row), row)
 
+    def at_once(self, row: Row, now: float) -> Save:
+        """The same, and whoever wants it waits for the answer."""
+        return self._hand_over({key(row): row}, now)
+
     def order(self, rows: Sequence[Row], now: float) -> Save:
         """To be stored at once, or not at all: whoever wants it says it anew."""
         save = self._hand_over({key(row): row for row in rows}, now)
         self._orders.add(save.token)
         return save
 
-    def retry(self, row: Row) -> None:
-        """One that was ordered and is not stored: unless there is a newer one of it by now."""
-        self._keep({key(row): row})
+    def hurry(self, keys: Iterable[Key]) -> None:
+        """What was ordered of these may still become true: what is to be stored of them follows at once."""
+        self._hurried.update(keys)
 
     def saved(self, token: int, now: float) -> None:
         """Fact: all of it is on the disk."""
@@ -83,10 +93,13 @@ class Ledger:
     def plan(self, now: float) -> Iterator[Save | Note]:
         """Hand over what there is."""
         if self._is_late(now):
-            self._until = None
+            self._until, self._silent = None, True
             self._fails(SILENCE)
         yield from self._news
         self._news.clear()
+        if hurried := {its_key: self._rows[its_key] for its_key in self._rows.keys() & self._hurried}:
+            yield self._hand_over(hurried, now)
+        self._hurried.clear()
         if self._again_at is not None and now < self._again_at:
             return
         self._again_at = None
@@ -108,6 +121,7 @@ class Ledger:
         rows = self._sent.pop(token, None)
         if rows is not None:
             self._until = now + ANSWER_SECONDS if self._sent else None
+            self._silent = False
         return rows
 
     def _is_late(self, now: float) -> bool:

@@ -153,17 +153,17 @@ class Tasks:
         by: str | None = None,
     ) -> None:
         """Pause some tasks, or all; for so long, or until they are resumed."""
-        self._orders.take(Pausing(request, tuple(names), all, seconds, reason, by))
+        self._orders.take(Pausing(request, tuple(names), all, seconds, reason, by), self._moments.now)
 
     def resume(
         self, request: Hashable, names: Iterable[str], *, all: bool = False, by: str | None = None
     ) -> None:
         """End the pause or the error of some tasks, or of all."""
-        self._orders.take(Resuming(request, tuple(names), all, by))
+        self._orders.take(Resuming(request, tuple(names), all, by), self._moments.now)
 
     def run(self, request: Hashable, name: str, by: str | None = None) -> None:
         """Run a task now, in whatever state it is."""
-        self._orders.take(Running(request, name, by))
+        self._orders.take(Running(request, name, by), self._moments.now)
 
     def history(self, request: Hashable, name: str, limit: int = 20) -> None:
         """The last runs of a task, also of one that was removed."""

@@ -61,6 +61,63 @@ def test_a_silent_store_refuses_it_after_ten_seconds_and_is_put_right_later() ->
     assert len([row for row in w.written if row.get("state") == "paused"]) == 1
 
 
+def test_what_a_silent_store_holds_up_is_refused_in_time_and_not_done_later() -> None:
+    """Whoever asked is gone by then."""
+    w = world(*(task(f"t{n}", every=DAY) for n in range(5)))
+    w.disk = "silent"
+    for n in range(4):
+        w.tasks.pause(f"p{n}", (f"t{n}",))
+    w.tasks.run("run", "t4")
+    replies = [
+        (t - BEGAN, a.request, bool(a.error)) for t, a in [*w.log, *timed(w, MINUTE)] if of([a], Reply)
+    ]
+    assert replies == [(ANSWER_SECONDS, request, True) for request in ("p0", "p1", "p2", "p3", "run")]
+    w.wake()
+    w.wait(MINUTE)
+    assert (w.starts("t4"), {w.state(name) for name in w.tasks.tasks}) == ([], {"running"})
+
+
+@pytest.mark.parametrize("what", ["pause", "run"])
+def test_the_time_to_answer_counts_from_when_it_was_asked(what: str) -> None:
+    w = world(task("a", every=DAY), task("b", every=DAY))
+    w.disk = "silent"
+    w.tasks.pause("first", ("a",))
+    getattr(w.tasks, what)("second", {"pause": ("b",), "run": "b"}[what])
+    w.wait(7)
+    w.tasks.saved(w.unheard[0].token)
+    replies = [(t - BEGAN, a.request) for t, a in timed(w, MINUTE) if of([a], Reply)]
+    assert replies == [(7, "first"), (ANSWER_SECONDS, "second")]
+
+
+def timed(w: World, seconds: float) -> list[tuple[float, Any]]:
+    before = len(w.log)
+    w.wait(seconds)
+    return w.log[before:]
+
+
+def test_a_store_that_is_known_to_be_silent_refuses_at_once_and_holds_up_no_run_by_hand() -> None:
+    w = world()
+    w.disk = "silent"
+    w.wait(5 * MINUTE)
+    told = len(w.unheard)
+    assert w.pause("a").error == f"nothing was changed: the state file cannot be written: {SILENCE}"
+    assert w.pause("nope").error == "there is no task 'nope'; the tasks are: a"
+    assert w.run().result == {"run": 6, "queued": False, "unsaved": SILENCE}
+    assert len(w.unheard) == told
+    w.wake()
+    assert (w.rows["a"]["state"], w.runs[6]["outcome"]) == ("running", "ok")
+
+
+def test_what_was_refused_never_becomes_true_though_the_store_is_told_nothing_else() -> None:
+    """It writes what it was told, and there is no master any more."""
+    w = world(task(every=1.0))
+    w.disk = "silent"
+    w.tasks.pause("p", ("a",))
+    w.wait(MINUTE)
+    told = [row["state"] for save in w.unheard for row in save.rows if "state" in row]
+    assert (told[0], told[-1]) == ("paused", "running")
+
+
 def test_nothing_that_happens_meanwhile_overwrites_an_order_on_its_way() -> None:
     w = world(bodies=lambda _: Body(None))
     w.wait(60)
@@ -204,6 +261,17 @@ def test_a_full_disk_does_not_stop_tasks_nor_a_run_by_hand() -> None:
     assert reply.result == {"run": 1, "queued": False, "unsaved": FULL}
     w.wait(5 * MINUTE)
     assert len(w.starts()) == 6
+
+
+def test_one_that_begins_while_the_store_is_silent_is_kept_should_that_fail_then() -> None:
+    w = world(task(every=DAY), bodies=lambda _: Body(None))
+    w.disk = "silent"
+    w.run()
+    w.wait(ANSWER_SECONDS)
+    w.tasks.unsaved(w.unheard[-1].token, FULL)
+    w.disk = "good"
+    w.wait(AGAIN_SECONDS)
+    assert w.runs[1]["outcome"] == "running"
 
 
 # -- a store that fails --------------------------------------------------------
