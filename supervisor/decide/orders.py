@@ -25,6 +25,7 @@ from supervisor.decide.task import Task
 from supervisor.decide.task_actions import Reply, Save
 from supervisor.stored import RunRow, TaskRow, key
 
+MOST_WAITING = 256  # for the one that is open
 UNCHANGED = "nothing was changed: the state file cannot be written: "
 
 
@@ -97,6 +98,9 @@ class Orders:
 
     def take(self, order: Order, now: float) -> None:
         """A person wants this."""
+        if len(self._queue) >= MOST_WAITING:
+            self._refuse(order, f"nothing was done: {MOST_WAITING} commands wait for the state file already")
+            return
         self._queue.append((order, now + ANSWER_SECONDS))
 
     def covers(self, task: str) -> bool:

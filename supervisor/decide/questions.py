@@ -1,6 +1,7 @@
 """Questions to the history that wait for their answers.
 
 Knows who asked and until when an answer is waited for; nothing of what is in it.
+A store that is silent is asked only so much: it keeps what nobody waits for any more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from supervisor.decide.deadlines import Deadlines
 from supervisor.decide.ledger import ANSWER_SECONDS
 from supervisor.decide.task_actions import Ask, Reply
 
+MOST_OPEN = 256  # that the store has not answered
+
 
 class Questions:
     """By their token."""
@@ -19,23 +22,31 @@ class Questions:
     def __init__(self, tokens: Iterator[int]) -> None:
         self._tokens = tokens
         self._asked: dict[int, Hashable] = {}
+        self._open: set[int] = set()  # these, and those that were given up
         self._until: Deadlines[int] = Deadlines()
         self._news: list[Ask | Reply] = []
 
     def ask(self, request: Hashable, name: str, limit: int, now: float) -> None:
         """The last ``limit`` runs of a task, wherever it is now."""
+        if len(self._open) >= MOST_OPEN:
+            why = f"the history cannot be read: {MOST_OPEN} questions have no answer yet"
+            self._news.append(Reply(request, error=why))
+            return
         token = next(self._tokens)
+        self._open.add(token)
         self._asked[token] = request
         self._until.set(token, now + ANSWER_SECONDS)
         self._news.append(Ask(token, {"task": name, "limit": limit}))
 
     def answered(self, token: int, rows: Iterable[Mapping[str, Any]]) -> None:
         """Fact: what the history holds."""
+        self._open.discard(token)
         self._reply(token, {"runs": [*rows]}, None)
 
     def failed(self, token: int, why: str) -> None:
         """Fact: it cannot be read."""
-        self._reply(token, None, f"the history cannot be read: {why}")
+        self._open.discard(token)
+        self._give_up(token, why)
 
     def deadline(self) -> float | None:
         """When one has waited too long."""
@@ -44,9 +55,12 @@ class Questions:
     def plan(self, now: float) -> list[Ask | Reply]:
         """What to ask and to answer."""
         for token in self._until.due(now):
-            self.failed(token, f"no answer within {ANSWER_SECONDS:g} s")
+            self._give_up(token, f"no answer within {ANSWER_SECONDS:g} s")
         news, self._news = self._news, []
         return news
+
+    def _give_up(self, token: int, why: str) -> None:
+        self._reply(token, None, f"the history cannot be read: {why}")
 
     def _reply(self, token: int, result: Mapping[str, Any] | None, error: str | None) -> None:
         if token in self._asked:

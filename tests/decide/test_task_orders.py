@@ -9,7 +9,9 @@ from task_world import BEGAN, DAY, FULL, HOUR, MINUTE, Body, World, task, world
 
 from supervisor.decide.actions import Note
 from supervisor.decide.ledger import AGAIN_SECONDS, ANSWER_SECONDS, MOST_RUNS, SILENCE
-from supervisor.decide.task_actions import Reply, Save, StartRun
+from supervisor.decide.orders import MOST_WAITING
+from supervisor.decide.questions import MOST_OPEN
+from supervisor.decide.task_actions import Ask, Reply, Save, StartRun
 
 
 def of(actions: list[Any], kind: type) -> list[Any]:
@@ -75,6 +77,16 @@ def test_what_a_silent_store_holds_up_is_refused_in_time_and_not_done_later() ->
     w.wake()
     w.wait(MINUTE)
     assert (w.starts("t4"), {w.state(name) for name in w.tasks.tasks}) == ([], {"running"})
+
+
+def test_only_so_many_commands_wait_for_the_store() -> None:
+    w = world()
+    w.disk = "silent"
+    ask(w, "open")
+    for n in range(MOST_WAITING + 2):
+        w.tasks.pause(n, ("a",))
+    refused = [a.request for a in of(w.turn(), Reply)]
+    assert refused == [MOST_WAITING, MOST_WAITING + 1]
 
 
 @pytest.mark.parametrize("what", ["pause", "run"])
@@ -385,3 +397,19 @@ def test_a_history_that_cannot_be_read_says_why(disk: str, why: str) -> None:
     w.disk = disk
     w.tasks.history("h", "a")
     assert of(w.wait(11), Reply) == [Reply("h", None, f"the history cannot be read: {why}")]
+
+
+def test_a_store_that_is_silent_is_asked_only_so_much_until_it_answers() -> None:
+    """It would read for each of them, though nobody waits any more."""
+    w = world(task(every=DAY))
+    w.disk = "silent"
+    asked = []
+    for n in range(MOST_OPEN + 1):
+        w.tasks.history(n, "a")
+        asked += of(w.wait(11), Ask)
+    assert len(asked) == MOST_OPEN
+    error = f"the history cannot be read: {MOST_OPEN} questions have no answer yet"
+    assert w.log[-1][1] == Reply(MOST_OPEN, error=error)
+    w.tasks.answered(asked[0].token, [])
+    w.tasks.history("again", "a")
+    assert len(of(w.turn(), Ask)) == 1
