@@ -70,6 +70,7 @@ class Open:
     order: Order
     token: int
     until: float
+    wall: float  # since when it will hold
     pause: Pause | None = None
     rows: Mapping[str, TaskRow] | None = None  # by task, as they will be
     unchanged: tuple[str, ...] = ()
@@ -184,7 +185,7 @@ class Orders:
             self._refuse(order, UNCHANGED + SILENCE)
         else:
             save = self._ledger.order(list(rows.values()), now)
-            self._open = Open(order, save.token, until, pause, rows, tuple(unchanged))
+            self._open = Open(order, save.token, until, wall, pause, rows, tuple(unchanged))
             yield save
 
     def _run(self, order: Running, until: float, now: float, wall: float) -> Iterator[Save]:
@@ -201,7 +202,7 @@ class Orders:
             self._answer_run(order, row, SILENCE)
         else:
             save = self._ledger.at_once(row, now)
-            self._open = Open(order, save.token, until, begun=row)
+            self._open = Open(order, save.token, until, wall, begun=row)
             yield save
 
     def _named(self, order: Pausing | Resuming) -> list[Task] | None:
@@ -222,9 +223,9 @@ class Orders:
 
     def _apply(self, task: Task, done: Open, wall: float) -> None:
         if done.pause is not None:
-            task.pause(done.pause, done.order.by, wall)
+            task.pause(done.pause, done.order.by, done.wall, wall)
         else:
-            task.resume(done.order.by, wall)
+            task.resume(done.order.by, done.wall, wall)
 
     def _answer(self, order: Order, changed: list[str], same: tuple[str, ...], pause: Pause | None) -> None:
         result = {"changed": changed, "unchanged": list(same), "until": pause.until if pause else None}

@@ -162,13 +162,15 @@ class Task:
 
     # -- people ----------------------------------------------------------------
 
-    def pause(self, pause: Pause, by: str | None, wall: float) -> None:
-        self.standing = self.standing.paused(pause, by, wall)
+    def pause(self, pause: Pause, by: str | None, asked: float, wall: float) -> None:
+        """As it was stored: ``asked`` is when."""
+        self.standing = self.standing.paused(pause, by, asked).set_back(wall)
         self._note("task.paused", {"by": by, "reason": pause.reason, "until": pause.until})
         self.drop_waiting("paused")
 
-    def resume(self, by: str | None, wall: float) -> None:
-        before, self.standing = self.state, self.standing.resumed(by, wall)
+    def resume(self, by: str | None, asked: float, wall: float) -> None:
+        """The same."""
+        before, self.standing = self.state, self.standing.resumed(by, asked).set_back(wall)
         if before is not State.RUNNING:
             self.drop_waiting("resumed")  # the trial: its schedule is live again
             self._note("task.resumed", {"by": by, "reason": f"it was {before.value}"})

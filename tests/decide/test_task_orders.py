@@ -195,6 +195,30 @@ def test_all_means_all_in_one_transaction() -> None:
     assert {one["state"] for one in w.tasks.list().values()} == {"paused"}
 
 
+def test_what_is_stored_of_an_order_is_what_it_makes_true_however_long_that_takes() -> None:
+    """So nothing is written of it twice."""
+    w = world(*(task(f"t{n}", every=DAY) for n in range(10)))
+    w.disk = "slow"
+    for command in (w.tasks.pause, w.tasks.resume):
+        w.written.clear()
+        command("p", (), all=True)
+        w.wait(1)
+        assert len(w.written) == 10
+        assert {w.shown(name)["since"] for name in w.rows} == {row["changed_at"] for row in w.written}
+
+
+def test_a_pause_lasts_as_long_as_was_asked_though_the_clock_is_set_back_while_it_is_stored() -> None:
+    w = world(task(every=DAY))
+    w.disk = "slow"
+    w.tasks.pause("p", ("a",), seconds=MINUTE)
+    w.turn()
+    w.jump(-HOUR)
+    w.wait(1)
+    assert w.state() == "paused"
+    w.wait(MINUTE)
+    assert w.state() == "running"
+
+
 def test_a_maintenance_window_is_over_by_itself_and_survives_a_restart() -> None:
     w = world(task(every=MINUTE))
     w.pause(seconds=HOUR, reason="maintenance")
