@@ -43,6 +43,7 @@ class Run:
     started_at: float  # wall
     pid: int | None = None
     late: bool = False  # it had its time, and was told to stop
+    counts: bool = True  # its task is still the one that it began for
 
     def row(self) -> RunRow:
         """What is written when it begins."""

@@ -14,7 +14,7 @@
      or timed out    errored                 many: error kept
     interrupted     -                       -                      trial: again after retry_after
     configured      next due from now on    the same, and paused   the same, and errored
-    removed         -                       -                      -          (a run is let finish)
+    removed         -                       -                      -          (a run is let finish, uncounted)
     restored        what was missed while nobody was there is like what was missed while paused
     clock was set   nothing that was dealt with comes again, see `schedule`
 
@@ -200,7 +200,7 @@ class Task:
         """The run that went on is over."""
         self.run, self.last_run = None, how.row(run)
         self._note(*how.told(run))
-        if run.want.hand:
+        if run.want.hand or not run.counts:
             return
         if how.outcome == OK:
             self._succeeded(wall)
@@ -237,6 +237,12 @@ class Task:
             self._note("task.skipped", {"due": want.due, "reason": "another run waits already"})
         else:
             self.waiting = want
+
+    def removed(self) -> None:
+        """It is not configured any more; a run that goes on is let finish, and nothing follows from it."""
+        self.drop_waiting("the task was removed")
+        if self.run:
+            self.run.counts = False
 
     def drop_waiting(self, why: str) -> None:
         """What waits by itself is not to be."""

@@ -177,8 +177,10 @@ class Tasks:
         self._learn(stored)
         for name in [name for name in self.tasks if name not in settings]:
             self._moments.set(name, None)
-            self._never(self.tasks[name], "the task was removed")
-            self._forget(name, self.tasks.pop(name).row())
+            self._never(gone := self.tasks.pop(name), "the task was removed")
+            gone.removed()
+            self._settle(gone)
+            self._forget(name, gone.row())
         for name, its in settings.items():
             if name in self.tasks:
                 self.tasks[name].configured(its, self._schedule(its), wall)

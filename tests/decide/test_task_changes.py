@@ -202,6 +202,28 @@ def test_a_task_that_comes_back_begins_anew_and_never_runs_twice_at_once() -> No
     assert w.shown()["running"] is None
 
 
+def test_the_run_of_a_removed_task_makes_nothing_errored_neither_it_nor_the_one_that_comes_back() -> None:
+    for back in ([task(every=HOUR)], []):
+        w = world(task(every=HOUR), bodies=lambda _: HANGS)
+        w.wait(HOUR)
+        w.configure()
+        w.configure(*back)
+        w.end(1, "failed")
+        assert len(w.notes("task.failed")) == 1
+        assert w.notes("task.errored") == []
+        assert [(one["state"], one["failures"]) for one in w.tasks.list().values()] == [("running", 0)] * len(
+            back
+        )
+
+
+def test_what_waits_of_a_removed_task_is_told_to_be_skipped() -> None:
+    w = world(task(every=HOUR, overlap="queue"), bodies=lambda _: HANGS)
+    w.wait(2 * HOUR)
+    w.configure()
+    told = [{"task": "a", "due": BEGAN + 2 * HOUR, "reason": "the task was removed"}]
+    assert w.notes("task.skipped") == told
+
+
 def test_a_task_that_was_removed_while_the_master_was_down_is_written_down_so() -> None:
     w = world(task(every=HOUR))
     w.restart(settings=[])
