@@ -135,13 +135,22 @@ class Ledger:
     def _keep(self, rows: dict[Key, Row]) -> None:
         """What is newer, or on its way, holds."""
         newer = self._rows.keys() | {its_key for sent in self._sent.values() for its_key in sent}
-        for its_key in rows.keys() - newer:
-            self._put(its_key, rows[its_key])
+        kept = {its_key: row for its_key, row in rows.items() if its_key not in newer}
+        self._runs += sum(what == "run" for what, _ in kept)
+        self._rows = kept | self._rows
+        self._lose()
 
     def _put(self, its_key: Key, row: Row) -> None:
-        self._runs += its_key[0] == "run" and its_key not in self._rows
+        """The row of a run stands behind all others: those that ended last are lost last."""
+        if its_key[0] == "run":
+            self._take(its_key)
+            self._runs += 1
         self._rows[its_key] = row
-        if self._runs > MOST_RUNS:
+        self._lose()
+
+    def _lose(self) -> None:
+        """Of too many runs those of which nothing has been heard for longest."""
+        while self._runs > MOST_RUNS:
             self._take(next(old for old in self._rows if old[0] == "run"))
             self._lost += 1
 

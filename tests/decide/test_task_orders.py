@@ -352,6 +352,19 @@ def test_only_so_many_runs_are_kept_and_people_are_told_how_many_were_lost() -> 
     assert len(w.runs) == len(w.starts()) - lost
 
 
+def test_those_that_ended_last_are_kept_whenever_they_began() -> None:
+    w = world(task("long", every=DAY), task("a", every=1.0), check=False)
+    w.bodies = lambda start: Body(MOST_RUNS - 10.0 if start.task == "long" else 0.0)
+    w.disk = "full"
+    w.run("long")
+    w.wait(MOST_RUNS + 100)
+    w.disk = "good"
+    w.wait(AGAIN_SECONDS)
+    newest = max(w.runs)
+    assert w.runs.keys() >= {1, *range(newest - MOST_RUNS // 2, newest + 1)}
+    assert w.runs[1]["outcome"] == "ok"
+
+
 def test_a_row_on_its_way_is_not_followed_by_an_older_one() -> None:
     w = world(bodies=lambda _: Body(None))
     w.disk = "silent"
