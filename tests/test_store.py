@@ -93,6 +93,13 @@ def test_load_tells_each_task_with_its_last_run_and_one_number_above_all(kept: S
     }
 
 
+def test_the_last_run_is_one_that_began(kept: Store) -> None:
+    """As the master knew it before."""
+    kept.apply([task("a"), run(1, "a"), run(2, "a", "skipped"), run(3, "a", "queued")], NOW)
+    found = store.load(kept.path)["a"]
+    assert (found.last_run, [row["run"] for row in found.unfinished], found.next_run) == (run(1, "a"), [3], 4)
+
+
 def test_load_tells_the_due_time_of_the_newest_run_that_was_for_one(kept: Store) -> None:
     """Whatever was run by hand since."""
     kept.apply([task("a"), run(1, "a", due=NOW), run(2, "a", due=NOW - 60), run(3, "a", due=None)], NOW)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
 from supervisor.decide.ledger import ANSWER_SECONDS, SILENCE, Ledger
-from supervisor.decide.run import QUEUED, Want, waiting_row
+from supervisor.decide.run import QUEUED
 from supervisor.decide.standing import Pause, Standing
 from supervisor.decide.task import Task
 from supervisor.decide.task_actions import Reply, Save
@@ -80,7 +80,7 @@ class Open:
 class Orders:
     """The commands that wait, and the one that is open.
 
-    ``begin`` starts a run by hand, or has it wait, and returns its number.
+    ``begin`` starts a run by hand, or has it wait, and returns its row.
     ``done`` hears which tasks an order has let go, and what is now stored of each.
     """
 
@@ -88,7 +88,7 @@ class Orders:
         self,
         tasks: Mapping[str, Task],
         ledger: Ledger,
-        begin: Callable[[Task, str], int],
+        begin: Callable[[Task, str], RunRow],
         done: Callable[[str, TaskRow | None], None],
     ) -> None:
         self._tasks, self._ledger, self._begin, self._done = tasks, ledger, begin, done
@@ -193,10 +193,7 @@ class Orders:
         if task is None or (why := "the master is stopping" if self.stopping else _refusal(task)):
             self._refuse(order, self._unknown([order.name]) if task is None else why or "")
             return
-        number = self._begin(task, order.by or "hand")
-        row = task.last_run
-        if row is None or row["run"] != number:  # it waits for the one that goes on
-            row = waiting_row(task.name, Want(order.by or "hand"), number, wall)
+        row = self._begin(task, order.by or "hand")
         if self._ledger.silent(now):
             self._ledger.write(row)
             self._answer_run(order, row, SILENCE)

@@ -25,7 +25,8 @@ class Want:
     by: str
     due: float | None = None  # the due time that it is for
     hand: bool = False  # a person wants it: it changes no state and needs none
-    run: int | None = None  # its number, where somebody was told it already
+    run: int | None = None  # its number, where somebody was told it already,
+    asked_at: float = 0.0  # and when
 
     @property
     def trial(self) -> bool:

@@ -31,7 +31,7 @@ from supervisor.decide.task import Task
 from supervisor.decide.task_actions import TaskAction
 from supervisor.exits import End
 from supervisor.settings import TaskSettings
-from supervisor.stored import Stored, TaskRow
+from supervisor.stored import RunRow, Stored, TaskRow
 
 Plan = list[TaskAction]
 
@@ -240,18 +240,22 @@ class Tasks:
             self._ledger.write(row)
         self._moments.set(task.name, task.moment())
 
-    def _begin_by_hand(self, task: Task, by: str) -> int:
-        number = self._runs.number()
-        task.run_by_hand(Want(by, hand=True, run=number))
+    def _begin_by_hand(self, task: Task, by: str) -> RunRow:
+        number, wall = self._runs.number(), self._moments.wall
+        task.run_by_hand(want := Want(by, hand=True, run=number, asked_at=wall))
         self._settle(task)
-        return number
+        return (
+            task.run.row()
+            if task.waiting is None and task.run
+            else waiting_row(task.name, want, number, wall)
+        )
 
     def _never(self, task: Task, why: str) -> None:
         """A run that waits was promised to somebody, and will not be."""
         want = task.waiting
         if want is not None and want.run is not None:
             task.waiting = None
-            row = waiting_row(task.name, want, want.run, self._moments.wall)
+            row = waiting_row(task.name, want, want.run, want.asked_at)
             self._ledger.write(never(row, why))
             fields = {"task": task.name, "run": want.run, "by": want.by, "due": None, "reason": why}
             self._news.append(Note("task.skipped", None, fields))

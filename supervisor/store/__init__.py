@@ -24,7 +24,8 @@ KEPT_SECONDS = 30 * 86400.0  # the history of a task that was removed
 
 _LAST_RUNS = (
     "SELECT runs.* FROM tasks JOIN runs"
-    " ON runs.run = (SELECT max(run) FROM runs AS own WHERE own.task = tasks.task)"
+    " ON runs.run = (SELECT max(run) FROM runs AS own"
+    " WHERE own.task = tasks.task AND own.outcome NOT IN ('queued', 'skipped'))"
 )
 _LAST_FIRED = (
     "SELECT runs.* FROM tasks JOIN runs"
@@ -66,7 +67,7 @@ class Store:
             return list(_rows(self.path, connection.execute("SELECT * FROM tasks ORDER BY task")))
 
     def last_runs(self) -> list[RunRow]:
-        """The row of the last run of each task that had one."""
+        """The row of the last run of each task that had one; of those that began."""
         with self._ready() as connection:
             return list(_rows(self.path, connection.execute(_LAST_RUNS)))
 

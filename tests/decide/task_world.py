@@ -90,7 +90,8 @@ class World:
         fired: dict[str, float] = {}
         unfinished: dict[str, list[Any]] = {}
         for row in self.runs.values():
-            last[row["task"]] = row
+            if row["outcome"] not in ("queued", "skipped"):
+                last[row["task"]] = row
             if row["due"] is not None:
                 fired[row["task"]] = row["due"]
             if row["outcome"] in ("running", "queued"):

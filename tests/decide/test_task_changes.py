@@ -270,6 +270,22 @@ def test_nor_has_one_that_the_clock_passes_anew_after_a_run_by_hand_and_a_restar
     assert len(set(dues)) == len(dues) == 4
 
 
+def test_a_run_that_never_began_is_not_the_last_one_and_keeps_when_it_was_asked_for() -> None:
+    """Before a restart and after it."""
+    w = world(task(every=HOUR, overlap="queue"), bodies=lambda _: HANGS)
+    w.wait(HOUR)
+    w.run()
+    asked = w.wall
+    w.wait(MINUTE)
+    w.tasks.stop()
+    w.turn()
+    assert (w.runs[2]["outcome"], w.runs[2]["started_at"]) == ("skipped", asked)
+    w.end(1)
+    before = w.shown()["last_run"]
+    w.restart()
+    assert (before["run"], w.shown()["last_run"]) == (1, before)
+
+
 def test_nothing_begins_once_the_master_stops() -> None:
     w = world(task(every=HOUR), bodies=lambda _: HANGS)
     w.wait(HOUR)
