@@ -244,11 +244,8 @@ class Tasks:
         number, wall = self._runs.number(), self._moments.wall
         task.run_by_hand(want := Want(by, hand=True, run=number, asked_at=wall))
         self._settle(task)
-        return (
-            task.run.row()
-            if task.waiting is None and task.run
-            else waiting_row(task.name, want, number, wall)
-        )
+        begun = task.run if task.waiting is None else None
+        return begun.row() if begun else waiting_row(task.name, want, number, wall)
 
     def _never(self, task: Task, why: str) -> None:
         """A run that waits was promised to somebody, and will not be."""
