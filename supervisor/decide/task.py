@@ -21,8 +21,8 @@
 Runs by hand change no state, however they end.  Due times that pass while it is
 not running were missed: leaving that state brings at most one run, and none
 but with ``missed = "once"``; a trial that went well stands for them.
-A run that is due while another goes on is skipped or waits, as `overlap` says;
-one waits at most, and what waits by itself goes when the state does.
+A run that is due while another goes on is skipped or waits, as `overlap` says; one
+for what was missed waits; one waits at most, and what waits by itself goes when the state does.
 
 Knows nothing of other tasks, numbers or the store.  Times are wall times.
 """
@@ -231,7 +231,7 @@ class Task:
 
     def _want(self, want: Want) -> None:
         """One that is due: now, or when the run that goes on is over, or never."""
-        if self.run and self.settings.overlap == "skip":
+        if self.run and self.settings.overlap == "skip" and want.by != MISSED:
             self._note("task.skipped", {"due": want.due, "reason": "the run before it still goes on"})
         elif self.waiting:
             self._note("task.skipped", {"due": want.due, "reason": "another run waits already"})

@@ -143,6 +143,18 @@ def test_an_end_that_is_told_twice_or_of_a_run_that_never_was_changes_nothing() 
     assert (w.turn(), w.shown()) == ([], before)
 
 
+def test_what_was_missed_waits_for_a_run_by_hand_also_where_none_may_overlap() -> None:
+    w = world(task(every=HOUR, missed="once"), bodies=lambda _: HANGS)
+    w.pause("a")
+    w.wait(HOUR + MINUTE)
+    w.run()
+    w.resume("a")
+    w.wait(HOUR)
+    assert [note["due"] for note in w.notes("task.skipped")] == [BEGAN + 2 * HOUR]
+    w.end(1)
+    assert [a.by for a in w.alive.values()] == ["missed"]
+
+
 # -- configuration -------------------------------------------------------------
 
 
