@@ -20,7 +20,7 @@ MOST_RUNS = 1000  # that are kept while it cannot
 MOST_ROWS = 100  # in one message
 MOST_OPEN = 64  # messages without an answer
 ANSWER_SECONDS = 10.0  # what has no answer then will have none
-SILENCE = f"the state file was not written within {ANSWER_SECONDS:g} s"
+SILENCE = f"the disk gave no answer within {ANSWER_SECONDS:g} s"
 
 
 class Ledger:
