@@ -209,14 +209,18 @@ class Tasks:
         """What to do now.  A row stands before what would be done twice if it were lost."""
         self._moments.now = now
         stops = [] if self.stopping else [*self._runs.late(now)]
-        while not (self.stopping or self.quiet) and (names := self._moments.due()):
-            for name in names:
-                self._came(self.tasks[name])
+        self._look_at_moments()
         orders = [*self._orders.plan(now, self._moments.wall)]
+        self._look_at_moments()  # of what was commanded: it may have come by less than clocks can tell
         saves = [*self._ledger.plan(now)]
         news, self._news = self._news, []
         others = [*self._questions.plan(now), *self._orders.replies()]
         return [*news, *orders, *saves, *self._runs.starts(), *stops, *others]
+
+    def _look_at_moments(self) -> None:
+        while not (self.stopping or self.quiet) and (names := self._moments.due()):
+            for name in names:
+                self._came(self.tasks[name])
 
     def _came(self, task: Task) -> None:
         """Its moment has, if the clock agrees."""

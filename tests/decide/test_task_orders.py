@@ -310,6 +310,16 @@ def test_one_that_begins_while_the_store_is_silent_is_kept_should_that_fail_then
     assert w.runs[1]["outcome"] == "running"
 
 
+def test_one_at_the_very_moment_of_a_due_time_leaves_nothing_to_a_second_plan() -> None:
+    """The monotonic clock is not there yet, and the wall clock is, since its numbers are larger."""
+    w = world(task(overlap="queue"), bodies=lambda _: Body(None))
+    w.wait(30)
+    w.now, w.wall = w.now + 30 - 1e-9, BEGAN + MINUTE
+    assert w.turn() == []
+    w.run()
+    assert (len(w.starts()), w.shown()["waiting"]) == (1, "schedule")
+
+
 # -- a store that fails --------------------------------------------------------
 
 
