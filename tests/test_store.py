@@ -101,9 +101,9 @@ def test_the_last_run_is_one_that_began(kept: Store) -> None:
 
 
 def test_load_tells_the_due_time_of_the_newest_run_that_was_for_one(kept: Store) -> None:
-    """Whatever was run by hand since."""
+    """Whatever was run by hand since, or never began."""
     kept.apply([task("a"), run(1, "a", due=NOW), run(2, "a", due=NOW - 60), run(3, "a", due=None)], NOW)
-    kept.apply([task("b"), run(4, "b", due=None)], NOW)
+    kept.apply([task("b"), run(4, "b", due=None), run(5, "a", "skipped", due=NOW)], NOW)
     found = store.load(kept.path)
     assert (found["a"].last_fired, found["b"].last_fired) == (NOW - 60, None)
 

@@ -22,15 +22,12 @@ from supervisor.stored import Row, RunRow, Stored, TaskRow
 KEPT_RUNS = 1000  # of each task
 KEPT_SECONDS = 30 * 86400.0  # the history of a task that was removed
 
-_LAST_RUNS = (
+_LAST_RUNS = (  # of those that began
     "SELECT runs.* FROM tasks JOIN runs"
     " ON runs.run = (SELECT max(run) FROM runs AS own"
-    " WHERE own.task = tasks.task AND own.outcome NOT IN ('queued', 'skipped'))"
+    " WHERE own.task = tasks.task AND own.outcome IS NOT 'queued' AND own.outcome IS NOT 'skipped')"
 )
-_LAST_FIRED = (
-    "SELECT runs.* FROM tasks JOIN runs"
-    " ON runs.run = (SELECT max(run) FROM runs AS own WHERE own.task = tasks.task AND own.due IS NOT NULL)"
-)
+_LAST_FIRED = _LAST_RUNS.replace("own.task = tasks.task", "own.task = tasks.task AND own.due IS NOT NULL")
 _UNFINISHED = "SELECT * FROM runs WHERE outcome IN ('running', 'queued') ORDER BY run"
 _HISTORY = "SELECT * FROM runs WHERE task = ? ORDER BY run DESC LIMIT ?"
 _PRUNE = (

@@ -92,8 +92,8 @@ class World:
         for row in self.runs.values():
             if row["outcome"] not in ("queued", "skipped"):
                 last[row["task"]] = row
-            if row["due"] is not None:
-                fired[row["task"]] = row["due"]
+                if row["due"] is not None:
+                    fired[row["task"]] = row["due"]
             if row["outcome"] in ("running", "queued"):
                 unfinished.setdefault(row["task"], []).append(row)
         following = max(self.runs, default=0) + 1
