@@ -55,7 +55,7 @@ class Stored:
     last_run: RunRow | None = None
     next_run: int = 1  # above the number of every run in the file; the same for each task
     unfinished: tuple[RunRow, ...] = ()  # runs that went on, or waited, when the last master ended
-    last_fired: float | None = None  # the last due time that had a run, which need not be the last one
+    last_fired: float | None = None  # the due time of the newest run that was for one
 
 
 def key(row: Row) -> Key:

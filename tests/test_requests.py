@@ -70,6 +70,18 @@ def test_either_names_or_all_are_given(method: str, names: tuple[list[str], bool
     assert refused.value.code == INVALID_PARAMS
 
 
+def test_a_list_of_tasks_asks_for_nothing_else() -> None:
+    """The whole picture reads /proc for each worker."""
+
+    def picture() -> dict[str, Any]:
+        raise AssertionError
+
+    life: Any = SimpleNamespace(tasks=SimpleNamespace(list=lambda: {"a": {"state": "paused", "since": 0.5}}))
+    found: Any = Requests(life, picture, lambda: 5.0).answer("tasks.list", {}, 0)
+    assert found["a"]["state"] == "paused"
+    assert found["a"]["since"].startswith(("1970-01-01T", "1969-12-31T"))
+
+
 def test_without_tasks_there_is_nothing_to_command() -> None:
     with pytest.raises(Refusal, match="there are no tasks") as refused:
         with_tasks(Orders(), remembers=False).answer("tasks.history", {"name": "a", "limit": 1}, 0)

@@ -93,15 +93,19 @@ def test_load_tells_each_task_with_its_last_run_and_one_number_above_all(kept: S
     }
 
 
-def test_the_last_due_time_that_had_a_run_is_known_behind_runs_by_hand(kept: Store) -> None:
-    hands = [run(n, "a", by="ann", due=None) for n in (3, 4)]
-    kept.apply([task("a"), run(1, "a"), run(2, "a", due=NOW + 60), *hands], NOW)
-    kept.apply([task("b"), run(5, "b", by="ann", due=None)], NOW)
+def test_the_last_run_is_one_that_began(kept: Store) -> None:
+    """As the master knew it before."""
+    kept.apply([task("a"), run(1, "a"), run(2, "a", "skipped"), run(3, "a", "queued")], NOW)
+    found = store.load(kept.path)["a"]
+    assert (found.last_run, [row["run"] for row in found.unfinished], found.next_run) == (run(1, "a"), [3], 4)
+
+
+def test_load_tells_the_due_time_of_the_newest_run_that_was_for_one(kept: Store) -> None:
+    """Whatever was run by hand since, or never began."""
+    kept.apply([task("a"), run(1, "a", due=NOW), run(2, "a", due=NOW - 60), run(3, "a", due=None)], NOW)
+    kept.apply([task("b"), run(4, "b", due=None), run(5, "a", "skipped", due=NOW)], NOW)
     found = store.load(kept.path)
-    assert [(one.last_run["run"], one.last_fired) for one in found.values() if one.last_run] == [
-        (4, NOW + 60),
-        (5, None),
-    ]
+    assert (found["a"].last_fired, found["b"].last_fired) == (NOW - 60, None)
 
 
 def test_all_rows_are_stored_or_none(kept: Store) -> None:

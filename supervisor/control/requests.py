@@ -14,6 +14,7 @@ from supervisor import __version__
 from supervisor.control.protocol import INVALID_PARAMS, METHOD_NOT_FOUND, REFUSED, Later, Params, Refusal
 from supervisor.decide.life import Life
 from supervisor.decide.stopping import Firmness
+from supervisor.status import dated
 
 COMMAND = "command"  # who asked, beside the signal that means the same
 
@@ -74,7 +75,7 @@ class Requests:
     def _of_tasks(self, method: str, params: Params, by: str) -> object:
         """What a person wants to know or to have done."""
         if method == "tasks.list":
-            return self._picture()["tasks"]
+            return dated(self._life.tasks.list())  # the whole picture reads /proc for each worker
         if not self._life.everybody.remembers:
             raise Refusal(REFUSED, "there are no tasks: the configuration has no [tasks.NAME]")
         if "all" in params and bool(params["names"]) is params["all"]:

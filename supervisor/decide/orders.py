@@ -8,7 +8,8 @@
 
 So nothing is ever half done, and nothing that was answered can be lost.  While
 an order is open, no other row of its tasks may follow it to the store (`covers`).
-Knows nothing of when tasks are due.
+Whoever asks has an answer in time: what waits behind a store that is slow is refused
+and not done later.  Knows nothing of when tasks are due.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
-from supervisor.decide.ledger import Ledger
-from supervisor.decide.run import QUEUED, Want, waiting_row
+from supervisor.decide.ledger import ANSWER_SECONDS, SILENCE, Ledger
+from supervisor.decide.run import QUEUED
 from supervisor.decide.standing import Pause, Standing
 from supervisor.decide.task import Task
 from supervisor.decide.task_actions import Reply, Save
-from supervisor.stored import RunRow, TaskRow
+from supervisor.stored import RunRow, TaskRow, key
 
-ANSWER_SECONDS = 10.0  # what the store has not answered then is refused
-SILENCE = f"the state file was not written within {ANSWER_SECONDS:g} s"
+MOST_WAITING = 256  # for the one that is open
+UNCHANGED = "nothing was changed: the state file cannot be written: "
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Open:
     order: Order
     token: int
     until: float
+    wall: float  # since when it will hold
     pause: Pause | None = None
     rows: Mapping[str, TaskRow] | None = None  # by task, as they will be
     unchanged: tuple[str, ...] = ()
@@ -78,7 +80,7 @@ class Open:
 class Orders:
     """The commands that wait, and the one that is open.
 
-    ``begin`` starts a run by hand, or has it wait, and returns its number.
+    ``begin`` starts a run by hand, or has it wait, and returns its row.
     ``done`` hears which tasks an order has let go, and what is now stored of each.
     """
 
@@ -86,18 +88,21 @@ class Orders:
         self,
         tasks: Mapping[str, Task],
         ledger: Ledger,
-        begin: Callable[[Task, str], int],
+        begin: Callable[[Task, str], RunRow],
         done: Callable[[str, TaskRow | None], None],
     ) -> None:
         self._tasks, self._ledger, self._begin, self._done = tasks, ledger, begin, done
-        self._queue: deque[Order] = deque()
+        self._queue: deque[tuple[Order, float]] = deque()  # with until when it is to be answered
         self._open: Open | None = None
         self._replies: list[Reply] = []
         self.stopping = False
 
-    def take(self, order: Order) -> None:
+    def take(self, order: Order, now: float) -> None:
         """A person wants this."""
-        self._queue.append(order)
+        if len(self._queue) >= MOST_WAITING:
+            self._refuse(order, f"nothing was done: {MOST_WAITING} commands wait for the state file already")
+            return
+        self._queue.append((order, now + ANSWER_SECONDS))
 
     def covers(self, task: str) -> bool:
         """Whether the open order is about this task."""
@@ -135,32 +140,37 @@ class Orders:
             return
         for name in undone.rows:
             self._done(name, None)
-        self._refuse(undone.order, f"nothing was changed: the state file cannot be written: {why}")
+        self._refuse(undone.order, UNCHANGED + why)
 
     # -- the plan --------------------------------------------------------------
 
     def plan(self, now: float, wall: float) -> Iterator[Save]:
         """Give up on a silent store, and open the next order."""
         if self._open and now >= self._open.until:
-            self.unsaved(self._open.token, SILENCE)
+            self._give_up(self._open)
         while self._queue and self._open is None:
-            order = self._queue.popleft()
-            if isinstance(order, Running):
-                save = self._run(order, now, wall)
+            order, until = self._queue.popleft()
+            if now >= until:
+                self._refuse(order, UNCHANGED + SILENCE)
+            elif isinstance(order, Running):
+                yield from self._run(order, until, now, wall)
             else:
-                save = self._change(order, now, wall)
-            if save:
-                yield save
+                yield from self._change(order, until, now, wall)
+
+    def _give_up(self, undone: Open) -> None:
+        """It may be written yet, and is put right behind that."""
+        self.unsaved(undone.token, SILENCE)
+        self._ledger.hurry(key(row) for row in (undone.rows or {}).values())
 
     def replies(self) -> list[Reply]:
         """The answers since they were last asked for."""
         replies, self._replies = self._replies, []
         return replies
 
-    def _change(self, order: Pausing | Resuming, now: float, wall: float) -> Save | None:
+    def _change(self, order: Pausing | Resuming, until: float, now: float, wall: float) -> Iterator[Save]:
         tasks = self._named(order)
         if tasks is None:
-            return None
+            return
         pause = _pause(order, wall) if isinstance(order, Pausing) else None
         rows, unchanged = {}, []
         for task in tasks:
@@ -171,23 +181,26 @@ class Orders:
                 rows[task.name] = task.row(standing)
         if not rows:
             self._answer(order, [], tuple(unchanged), pause)
-            return None
-        save = self._ledger.order(list(rows.values()))
-        self._open = Open(order, save.token, now + ANSWER_SECONDS, pause, rows, tuple(unchanged))
-        return save
+        elif self._ledger.silent(now):
+            self._refuse(order, UNCHANGED + SILENCE)
+        else:
+            save = self._ledger.order(list(rows.values()), now)
+            self._open = Open(order, save.token, until, wall, pause, rows, tuple(unchanged))
+            yield save
 
-    def _run(self, order: Running, now: float, wall: float) -> Save | None:
+    def _run(self, order: Running, until: float, now: float, wall: float) -> Iterator[Save]:
         task = self._tasks.get(order.name)
         if task is None or (why := "the master is stopping" if self.stopping else _refusal(task)):
             self._refuse(order, self._unknown([order.name]) if task is None else why or "")
-            return None
-        number = self._begin(task, order.by or "hand")
-        row = task.last_run
-        if row is None or row["run"] != number:  # it waits for the one that goes on
-            row = waiting_row(task.name, Want(order.by or "hand"), number, wall)
-        save = self._ledger.order([row])
-        self._open = Open(order, save.token, now + ANSWER_SECONDS, begun=row)
-        return save
+            return
+        row = self._begin(task, order.by or "hand")
+        if self._ledger.silent(now):
+            self._ledger.write(row)
+            self._answer_run(order, row, SILENCE)
+        else:
+            save = self._ledger.at_once(row, now)
+            self._open = Open(order, save.token, until, wall, begun=row)
+            yield save
 
     def _named(self, order: Pausing | Resuming) -> list[Task] | None:
         """All of them, or None when one is unknown: then nothing is done."""
@@ -207,9 +220,9 @@ class Orders:
 
     def _apply(self, task: Task, done: Open, wall: float) -> None:
         if done.pause is not None:
-            task.pause(done.pause, done.order.by, wall)
+            task.pause(done.pause, done.order.by, done.wall, wall)
         else:
-            task.resume(done.order.by, wall)
+            task.resume(done.order.by, done.wall, wall)
 
     def _answer(self, order: Order, changed: list[str], same: tuple[str, ...], pause: Pause | None) -> None:
         result = {"changed": changed, "unchanged": list(same), "until": pause.until if pause else None}
@@ -218,8 +231,6 @@ class Orders:
     def _answer_run(self, order: Order, begun: RunRow, why: str | None) -> None:
         result = {"run": begun["run"], "queued": begun["outcome"] == QUEUED}
         self._replies.append(Reply(order.request, result if why is None else {**result, "unsaved": why}))
-        if why is not None:
-            self._ledger.retry(begun)
 
     def _refuse(self, order: Order, why: str) -> None:
         self._replies.append(Reply(order.request, error=why))

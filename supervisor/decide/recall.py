@@ -26,13 +26,27 @@ def recall(settings: TaskSettings, schedule: Schedule, stored: Stored | None, wa
         return Task(settings, schedule, wall)
     row = stored.task
     same = row["schedule"] == signature(settings)
-    since = (row["anchor"], row["last_due"]) if same else None
+    since = (row["anchor"], _dealt_with(stored)) if same else None
     standing, cut = recalled(row).set_back(wall), {run["run"]: run for run in cut_short([stored])}
     if any(run["by"] == RETRY for run in cut.values()):
         standing = standing.postponed(wall)
     last = stored.last_run and cut.get(stored.last_run["run"], stored.last_run)
-    fired = stored.last_fired
-    return Task(settings, schedule, wall, standing=standing, since=since, last_run=last, last_fired=fired)
+    return Task(
+        settings,
+        schedule,
+        wall,
+        standing=standing,
+        since=since,
+        last_run=last,
+        last_fired=stored.last_fired,
+    )
+
+
+def _dealt_with(stored: Stored) -> float | None:
+    """Up to which due time: the row of a run may be there without that of its task, see `orders`."""
+    last_due, fired = stored.task["last_due"], stored.last_fired
+    known = stored.task["anchor"] if last_due is None else last_due
+    return fired if fired is not None and fired > known else last_due
 
 
 def cut_short(stored: Iterable[Stored]) -> list[RunRow]:

@@ -25,7 +25,8 @@ class Want:
     by: str
     due: float | None = None  # the due time that it is for
     hand: bool = False  # a person wants it: it changes no state and needs none
-    run: int | None = None  # its number, where somebody was told it already
+    run: int | None = None  # its number, where somebody was told it already,
+    asked_at: float = 0.0  # and when
 
     @property
     def trial(self) -> bool:
@@ -43,6 +44,7 @@ class Run:
     started_at: float  # wall
     pid: int | None = None
     late: bool = False  # it had its time, and was told to stop
+    counts: bool = True  # its task is still the one that it began for
 
     def row(self) -> RunRow:
         """What is written when it begins."""

@@ -14,7 +14,7 @@
      or timed out    errored                 many: error kept
     interrupted     -                       -                      trial: again after retry_after
     configured      next due from now on    the same, and paused   the same, and errored
-    removed         -                       -                      -          (a run is let finish)
+    removed         -                       -                      -          (a run is let finish, uncounted)
     restored        what was missed while nobody was there is like what was missed while paused
     clock was set   nothing that was dealt with comes again, see `schedule`; what waits goes on
                     waiting, but where its due time comes again
@@ -22,8 +22,8 @@
 Runs by hand change no state, however they end.  Due times that pass while it is
 not running were missed: leaving that state brings at most one run, and none
 but with ``missed = "once"``; a trial that went well stands for them.
-A run that is due while another goes on is skipped or waits, as `overlap` says;
-one waits at most, and what waits by itself goes when the state does.
+A run that is due while another goes on is skipped or waits, as `overlap` says; one
+for what was missed waits; one waits at most, and what waits by itself goes when the state does.
 
 Knows nothing of other tasks, numbers or the store.  Times are wall times.
 """
@@ -165,13 +165,15 @@ class Task:
 
     # -- people ----------------------------------------------------------------
 
-    def pause(self, pause: Pause, by: str | None, wall: float) -> None:
-        self.standing = self.standing.paused(pause, by, wall)
+    def pause(self, pause: Pause, by: str | None, asked: float, wall: float) -> None:
+        """As it was stored: ``asked`` is when."""
+        self.standing = self.standing.paused(pause, by, asked).set_back(wall)
         self._note("task.paused", {"by": by, "reason": pause.reason, "until": pause.until})
         self.drop_waiting("paused")
 
-    def resume(self, by: str | None, wall: float) -> None:
-        before, self.standing = self.state, self.standing.resumed(by, wall)
+    def resume(self, by: str | None, asked: float, wall: float) -> None:
+        """The same."""
+        before, self.standing = self.state, self.standing.resumed(by, asked).set_back(wall)
         if before is not State.RUNNING:
             self.drop_waiting("resumed")  # the trial: its schedule is live again
             self._note("task.resumed", {"by": by, "reason": f"it was {before.value}"})
@@ -201,7 +203,7 @@ class Task:
         """The run that went on is over."""
         self.run, self.last_run = None, how.row(run)
         self._note(*how.told(run))
-        if run.want.hand:
+        if run.want.hand or not run.counts:
             return
         if how.outcome == OK:
             self._succeeded(wall)
@@ -232,12 +234,18 @@ class Task:
 
     def _want(self, want: Want) -> None:
         """One that is due: now, or when the run that goes on is over, or never."""
-        if self.run and self.settings.overlap == "skip":
+        if self.run and self.settings.overlap == "skip" and want.by != MISSED:
             self._note("task.skipped", {"due": want.due, "reason": "the run before it still goes on"})
         elif self.waiting:
             self._note("task.skipped", {"due": want.due, "reason": "another run waits already"})
         else:
             self.waiting = want
+
+    def removed(self) -> None:
+        """It is not configured any more; a run that goes on is let finish, and nothing follows from it."""
+        self.drop_waiting("the task was removed")
+        if self.run:
+            self.run.counts = False
 
     def drop_waiting(self, why: str) -> None:
         """What waits by itself is not to be."""

@@ -31,7 +31,7 @@ from supervisor.decide.task import Task
 from supervisor.decide.task_actions import TaskAction
 from supervisor.exits import End
 from supervisor.settings import TaskSettings
-from supervisor.stored import Stored, TaskRow
+from supervisor.stored import RunRow, Stored, TaskRow
 
 Plan = list[TaskAction]
 
@@ -80,7 +80,7 @@ class Tasks:
     @property
     def unwritten(self) -> bool:
         """Something is to be stored, or on its way, and has not just failed to be."""
-        return self._ledger.unwritten
+        return self._ledger.unwritten(self._moments.now)
 
     @property
     def trouble(self) -> dict[str, Any] | None:
@@ -137,7 +137,7 @@ class Tasks:
 
     def saved(self, token: int) -> None:
         """All rows of a `Save` are on the disk."""
-        self._ledger.saved(token)
+        self._ledger.saved(token, self._moments.now)
         self._orders.saved(token, self._moments.wall)
 
     def unsaved(self, token: int, why: str) -> None:
@@ -163,17 +163,17 @@ class Tasks:
         by: str | None = None,
     ) -> None:
         """Pause some tasks, or all; for so long, or until they are resumed."""
-        self._orders.take(Pausing(request, tuple(names), all, seconds, reason, by))
+        self._orders.take(Pausing(request, tuple(names), all, seconds, reason, by), self._moments.now)
 
     def resume(
         self, request: Hashable, names: Iterable[str], *, all: bool = False, by: str | None = None
     ) -> None:
         """End the pause or the error of some tasks, or of all."""
-        self._orders.take(Resuming(request, tuple(names), all, by))
+        self._orders.take(Resuming(request, tuple(names), all, by), self._moments.now)
 
     def run(self, request: Hashable, name: str, by: str | None = None) -> None:
         """Run a task now, in whatever state it is."""
-        self._orders.take(Running(request, name, by))
+        self._orders.take(Running(request, name, by), self._moments.now)
 
     def history(self, request: Hashable, name: str, limit: int = 20, before: int | None = None) -> None:
         """The last runs of a task, also of one that was removed."""
@@ -187,8 +187,10 @@ class Tasks:
         self._learn(stored)
         for name in [name for name in self.tasks if name not in settings]:
             self._moments.set(name, None)
-            self._never(self.tasks[name], "the task was removed")
-            self._forget(name, self.tasks.pop(name).row())
+            self._never(gone := self.tasks.pop(name), "the task was removed")
+            gone.removed()
+            self._settle(gone)
+            self._forget(name, gone.row())
         for name, its in settings.items():
             if name in self.tasks:
                 self.tasks[name].configured(its, self._schedule(its), wall)
@@ -218,14 +220,18 @@ class Tasks:
         """What to do now.  A row stands before what would be done twice if it were lost."""
         self._moments.now = now
         stops = [] if self.stopping else [*self._runs.late(now)]
-        while not (self.stopping or self.quiet) and (names := self._moments.due()):
-            for name in names:
-                self._came(self.tasks[name])
+        self._look_at_moments()
         orders = [*self._orders.plan(now, self._moments.wall)]
-        saves = [*self._ledger.plan(now)]
+        self._look_at_moments()  # of what was commanded: it may have come by less than clocks can tell
+        saves = [*self._ledger.plan(now, self._moments.wall)]
         news, self._news = self._news, []
         others = [*self._questions.plan(now), *self._orders.replies()]
         return [*news, *orders, *saves, *self._runs.starts(), *stops, *others]
+
+    def _look_at_moments(self) -> None:
+        while not (self.stopping or self.quiet) and (names := self._moments.due()):
+            for name in names:
+                self._came(self.tasks[name])
 
     def _came(self, task: Task) -> None:
         """Its moment has, if the clock agrees."""
@@ -249,18 +255,19 @@ class Tasks:
             self._ledger.write(row)
         self._moments.set(task.name, task.moment())
 
-    def _begin_by_hand(self, task: Task, by: str) -> int:
-        number = self._runs.number()
-        task.run_by_hand(Want(by, hand=True, run=number))
+    def _begin_by_hand(self, task: Task, by: str) -> RunRow:
+        number, wall = self._runs.number(), self._moments.wall
+        task.run_by_hand(want := Want(by, hand=True, run=number, asked_at=wall))
         self._settle(task)
-        return number
+        begun = task.run if task.waiting is None else None
+        return begun.row() if begun else waiting_row(task.name, want, number, wall)
 
     def _never(self, task: Task, why: str) -> None:
         """A run that waits was promised to somebody, and will not be."""
         want = task.waiting
         if want is not None and want.run is not None:
             task.waiting = None
-            row = waiting_row(task.name, want, want.run, self._moments.wall)
+            row = waiting_row(task.name, want, want.run, want.asked_at)
             self._ledger.write(never(row, why))
             fields = {"task": task.name, "run": want.run, "by": want.by, "due": None, "reason": why}
             self._news.append(Note("task.skipped", None, fields))

@@ -22,14 +22,12 @@ KEPT_RUNS = 1000  # of each task
 LAST_RUN = 2**63 - 1
 KEPT_SECONDS = 30 * 86400.0  # the history of a task that was removed
 
-_LAST_RUNS = (
+_LAST_RUNS = (  # of those that began
     "SELECT runs.* FROM tasks JOIN runs"
-    " ON runs.run = (SELECT max(run) FROM runs AS own WHERE own.task = tasks.task)"
+    " ON runs.run = (SELECT max(run) FROM runs AS own"
+    " WHERE own.task = tasks.task AND own.outcome IS NOT 'queued' AND own.outcome IS NOT 'skipped')"
 )
-_LAST_FIRED = (
-    "SELECT runs.* FROM tasks JOIN runs ON runs.run = (SELECT run FROM runs AS own"
-    " WHERE own.task = tasks.task AND own.due IS NOT NULL ORDER BY run DESC LIMIT 1)"
-)
+_LAST_FIRED = _LAST_RUNS.replace("own.task = tasks.task", "own.task = tasks.task AND own.due IS NOT NULL")
 _UNFINISHED = "SELECT * FROM runs WHERE outcome IN ('running', 'queued') ORDER BY run"
 _HISTORY = "SELECT * FROM runs WHERE task = ? AND run < ? ORDER BY run DESC LIMIT ?"
 _PRUNE = (
@@ -67,12 +65,12 @@ class Store:
             return list(_rows(self.path, connection.execute("SELECT * FROM tasks ORDER BY task")))
 
     def last_runs(self) -> list[RunRow]:
-        """The row of the last run of each task that had one."""
+        """The row of the last run of each task that had one; of those that began."""
         with self._ready() as connection:
             return list(_rows(self.path, connection.execute(_LAST_RUNS)))
 
     def last_fired(self) -> dict[str, float]:
-        """The last due time of each task that had a run, if it had one."""
+        """For which due time the newest run was that was for one, of each task that had such a run."""
         with self._ready() as connection:
             return {row["task"]: row["due"] for row in _rows(self.path, connection.execute(_LAST_FIRED))}
 
@@ -172,11 +170,11 @@ def _stored(store: Store) -> dict[str, Stored]:
     unfinished: dict[str, list[RunRow]] = {}
     for run in store.unfinished():
         unfinished.setdefault(run["task"], []).append(run)
+    fired = store.last_fired()
     return {
-        (name := row["task"]): Stored(
-            row, runs.get(name), next_run, tuple(unfinished.get(name, ())), fired.get(name)
-        )
+        name: Stored(row, runs.get(name), next_run, tuple(unfinished.get(name, ())), fired.get(name))
         for row in store.tasks()
+        for name in [row["task"]]
     }
 
 

@@ -72,7 +72,7 @@ class Laws:
 
     def restarted(self, world: World, before: Mapping[str, Any]) -> None:
         """What was stored holds: also for a master that was killed."""
-        if self.trouble or world.disk != "good":
+        if self.trouble or world.disk not in ("good", "slow"):
             for one in world.settings:
                 self.changed(one.name)
         else:

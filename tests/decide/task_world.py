@@ -23,6 +23,7 @@ from supervisor.stored import Stored
 
 BEGAN = 1_767_225_600.0  # 2026-01-01 00:00 UTC, a Thursday
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+SLOW = 0.5  # seconds that a slow disk takes
 FULL = "No space left on device"
 
 
@@ -69,7 +70,7 @@ class World:
     random: Callable[[], float] = lambda: 0.5
     now: float = 1000.0
     wall: float = BEGAN
-    disk: str = "good"  # or "full", or "silent"
+    disk: str = "good"  # or "full", or "silent", or "slow": what it has written is confirmed later
     rows: dict[str, Any] = field(default_factory=dict)
     runs: dict[int, Any] = field(default_factory=dict)
     log: list[tuple[float, Any]] = field(default_factory=list)  # with the wall time
@@ -90,9 +91,10 @@ class World:
         fired: dict[str, float] = {}
         unfinished: dict[str, list[Any]] = {}
         for row in self.runs.values():
-            last[row["task"]] = row
-            if row["due"] is not None:
-                fired[row["task"]] = row["due"]
+            if row["outcome"] not in ("queued", "skipped"):
+                last[row["task"]] = row
+                if row["due"] is not None:
+                    fired[row["task"]] = row["due"]
             if row["outcome"] in ("running", "queued"):
                 unfinished.setdefault(row["task"], []).append(row)
         following = max(self.runs, default=0) + 1
@@ -219,7 +221,7 @@ class World:
                 self._later(0.0, lambda: self._ends(run, Body(0.0, "failed")))
             case Ask(token, question):
                 rows = [row for row in self.runs.values() if row["task"] == question["task"]]
-                if self.disk == "good":
+                if self.disk in ("good", "slow"):
                     self._later(0.0, lambda: self.tasks.answered(token, rows[-question["limit"] :]))
                 elif self.disk == "full":
                     self._later(0.0, lambda: self.tasks.unsaved(token, FULL))
@@ -240,7 +242,7 @@ class World:
                 self.runs[row["run"]] = row
             else:
                 self.rows[row["task"]] = row
-        self._later(0.0, lambda: tasks.saved(token))
+        self._later(SLOW if self.disk == "slow" else 0.0, lambda: tasks.saved(token))
 
     def wake(self) -> list[Any]:
         """The silent store does all that it was told."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from task_world import DAY, HOUR, MINUTE, Body, World, by_gaps, task, world
+from task_world import BEGAN, DAY, HOUR, MINUTE, Body, World, by_gaps, task, world
 
 from supervisor.decide.task_actions import StartRun
 from supervisor.settings import TaskSettings
@@ -144,6 +144,18 @@ def test_an_end_that_is_told_twice_or_of_a_run_that_never_was_changes_nothing() 
     assert (w.turn(), w.shown()) == ([], before)
 
 
+def test_what_was_missed_waits_for_a_run_by_hand_also_where_none_may_overlap() -> None:
+    w = world(task(every=HOUR, missed="once"), bodies=lambda _: HANGS)
+    w.pause("a")
+    w.wait(HOUR + MINUTE)
+    w.run()
+    w.resume("a")
+    w.wait(HOUR)
+    assert [note["due"] for note in w.notes("task.skipped")] == [BEGAN + 2 * HOUR]
+    w.end(1)
+    assert [a.by for a in w.alive.values()] == ["missed"]
+
+
 # -- configuration -------------------------------------------------------------
 
 
@@ -218,6 +230,26 @@ def test_a_task_that_comes_back_begins_anew_and_never_runs_twice_at_once() -> No
     assert w.shown()["running"] is None
 
 
+def test_the_run_of_a_removed_task_makes_nothing_errored_neither_it_nor_the_one_that_comes_back() -> None:
+    for back in ([task(every=HOUR)], []):
+        w = world(task(every=HOUR), bodies=lambda _: HANGS)
+        w.wait(HOUR)
+        w.configure()
+        w.configure(*back)
+        w.end(1, "failed")
+        assert len(w.notes("task.failed")) == 1
+        assert w.notes("task.errored") == []
+        assert [(one["state"], one["failures"]) for one in w.tasks.list().values()] in ([], [("running", 0)])
+
+
+def test_what_waits_of_a_removed_task_is_told_to_be_skipped() -> None:
+    w = world(task(every=HOUR, overlap="queue"), bodies=lambda _: HANGS)
+    w.wait(2 * HOUR)
+    w.configure()
+    told = [{"task": "a", "due": BEGAN + 2 * HOUR, "reason": "the task was removed"}]
+    assert w.notes("task.skipped") == told
+
+
 def test_a_task_that_was_removed_while_the_master_was_down_is_written_down_so() -> None:
     w = world(task(every=HOUR))
     w.restart(settings=[])
@@ -236,6 +268,50 @@ def test_a_run_that_the_master_did_not_survive_was_interrupted_and_counts_for_no
     assert len(w.notes("task.interrupted")) == 1
     w.wait(HOUR)
     assert list(w.alive) == [2], "numbers rise over restarts"
+
+
+def test_a_due_time_that_came_while_a_pause_was_on_its_way_has_no_second_run() -> None:
+    """Of the task nothing could be written then, of its run it could."""
+    w = world(task(every=HOUR, missed="once"))
+    w.wait(HOUR - 0.2)
+    w.disk = "slow"
+    w.pause("a")
+    w.wait(0.3)
+    assert w.starts() == [(HOUR, "schedule")]
+    w.restart()
+    w.disk = "good"
+    assert w.state() == "paused"
+    w.resume("a")
+    w.wait(HOUR)
+    assert [row["due"] - BEGAN for row in w.runs.values()] == [HOUR, 2 * HOUR]
+
+
+def test_nor_has_one_that_the_clock_passes_anew_after_a_run_by_hand_and_a_restart() -> None:
+    w = world(task(schedule="3600"))
+    w.wait(3 * HOUR + MINUTE)
+    w.jump(1000 * HOUR - 30 * MINUTE)
+    w.run()
+    w.restart()
+    w.jump(-1000 * HOUR)
+    w.wait(2 * HOUR)
+    dues = [row["due"] for row in w.runs.values() if row["due"] is not None]
+    assert len(set(dues)) == len(dues) == 4
+
+
+def test_a_run_that_never_began_is_not_the_last_one_and_keeps_when_it_was_asked_for() -> None:
+    """Before a restart and after it."""
+    w = world(task(every=HOUR, overlap="queue"), bodies=lambda _: HANGS)
+    w.wait(HOUR)
+    w.run()
+    asked = w.wall
+    w.wait(MINUTE)
+    w.tasks.stop()
+    w.turn()
+    assert (w.runs[2]["outcome"], w.runs[2]["started_at"]) == ("skipped", asked)
+    w.end(1)
+    before = w.shown()["last_run"]
+    w.restart()
+    assert (before["run"], w.shown()["last_run"]) == (1, before)
 
 
 def test_nothing_begins_once_the_master_stops() -> None:

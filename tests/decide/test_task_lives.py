@@ -64,7 +64,8 @@ COMMANDS = st.lists(
         st.tuples(st.just("run"), NTH),
         st.tuples(st.just("change"), NTH, TIMING),
         st.tuples(st.just("remove"), NTH),
-        st.tuples(st.just("disk"), st.sampled_from(["good", "full", "silent"])),
+        st.tuples(st.just("killed on the brink"), NTH),
+        st.tuples(st.just("disk"), st.sampled_from(["good", "full", "silent", "slow"])),
     ),
     max_size=25,
 )
@@ -93,8 +94,9 @@ def obey(w: World, command: tuple[Any, ...]) -> None:
             w.pause(seconds=seconds)
         case ("resume all",):
             w.resume()
-        case ("disk", "good"):
+        case ("disk", "good" | "slow" as how):
             w.wake()
+            w.disk = how
         case ("disk", how):
             w.disk = how
         case (what, nth, *how) if names:
@@ -109,12 +111,27 @@ def one_of_them(w: World, what: str, name: str, how: Any = None) -> None:
             w.resume(name)
         case "run":
             w.run(name)
+        case "killed on the brink":
+            killed_on_the_brink(w, name)
         case "change":
             keys = {"every": None, "schedule": None, **how}
             w.configure(*(replace(one, **keys) if one.name == name else one for one in w.settings))
         case "remove":
             w.configure(*(one for one in w.settings if one.name != name))
             w.laws.removed(name)
+
+
+def killed_on_the_brink(w: World, name: str) -> None:
+    """A due time comes while a pause is on its way, and then the master dies."""
+    w.wake()
+    due = w.shown(name)["next_run"]
+    w.wait(0.0 if due is None else max(0.0, min(due - w.wall, 3 * DAY) - 0.2))
+    w.disk = "slow"
+    w.pause(name)
+    w.wait(0.3)
+    w.restart()
+    w.wake()
+    w.resume(name)
 
 
 def nobody_is_silenced(w: World) -> None:

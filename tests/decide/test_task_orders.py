@@ -8,8 +8,10 @@ import pytest
 from task_world import BEGAN, DAY, FULL, HOUR, MINUTE, Body, World, task, world
 
 from supervisor.decide.actions import Note
-from supervisor.decide.ledger import AGAIN_SECONDS, MOST_RUNS
-from supervisor.decide.task_actions import Reply, Save, StartRun
+from supervisor.decide.ledger import AGAIN_SECONDS, ANSWER_SECONDS, MOST_RUNS, SILENCE
+from supervisor.decide.orders import MOST_WAITING
+from supervisor.decide.questions import MOST_OPEN
+from supervisor.decide.task_actions import Ask, Reply, Save, StartRun
 
 
 def of(actions: list[Any], kind: type) -> list[Any]:
@@ -59,6 +61,73 @@ def test_a_silent_store_refuses_it_after_ten_seconds_and_is_put_right_later() ->
     w.wake()  # and writes what it was told, in order
     assert (w.state(), w.rows["a"]["state"]) == ("running", "running")
     assert len([row for row in w.written if row.get("state") == "paused"]) == 1
+
+
+def test_what_a_silent_store_holds_up_is_refused_in_time_and_not_done_later() -> None:
+    """Whoever asked is gone by then."""
+    w = world(*(task(f"t{n}", every=DAY) for n in range(5)))
+    w.disk = "silent"
+    for n in range(4):
+        w.tasks.pause(f"p{n}", (f"t{n}",))
+    w.tasks.run("run", "t4")
+    replies = [
+        (t - BEGAN, a.request, bool(a.error)) for t, a in [*w.log, *timed(w, MINUTE)] if of([a], Reply)
+    ]
+    assert replies == [(ANSWER_SECONDS, request, True) for request in ("p0", "p1", "p2", "p3", "run")]
+    w.wake()
+    w.wait(MINUTE)
+    assert (w.starts("t4"), {w.state(name) for name in w.tasks.tasks}) == ([], {"running"})
+
+
+def test_only_so_many_commands_wait_for_the_store() -> None:
+    w = world()
+    w.disk = "silent"
+    ask(w, "open")
+    for n in range(MOST_WAITING + 2):
+        w.tasks.pause(n, ("a",))
+    refused = [a.request for a in of(w.turn(), Reply)]
+    assert refused == [MOST_WAITING, MOST_WAITING + 1]
+
+
+@pytest.mark.parametrize("what", ["pause", "run"])
+def test_the_time_to_answer_counts_from_when_it_was_asked(what: str) -> None:
+    w = world(task("a", every=DAY), task("b", every=DAY))
+    w.disk = "silent"
+    w.tasks.pause("first", ("a",))
+    getattr(w.tasks, what)("second", {"pause": ("b",), "run": "b"}[what])
+    w.wait(7)
+    w.tasks.saved(w.unheard[0].token)
+    replies = [(t - BEGAN, a.request) for t, a in timed(w, MINUTE) if of([a], Reply)]
+    assert replies == [(7, "first"), (ANSWER_SECONDS, "second")]
+
+
+def timed(w: World, seconds: float) -> list[tuple[float, Any]]:
+    before = len(w.log)
+    w.wait(seconds)
+    return w.log[before:]
+
+
+def test_a_store_that_is_known_to_be_silent_refuses_at_once_and_holds_up_no_run_by_hand() -> None:
+    w = world()
+    w.disk = "silent"
+    w.wait(5 * MINUTE)
+    told = len(w.unheard)
+    assert w.pause("a").error == f"nothing was changed: the state file cannot be written: {SILENCE}"
+    assert w.pause("nope").error == "there is no task 'nope'; the tasks are: a"
+    assert w.run().result == {"run": 6, "queued": False, "unsaved": SILENCE}
+    assert len(w.unheard) == told
+    w.wake()
+    assert (w.rows["a"]["state"], w.runs[6]["outcome"]) == ("running", "ok")
+
+
+def test_what_was_refused_never_becomes_true_though_the_store_is_told_nothing_else() -> None:
+    """It writes what it was told, and there is no master any more."""
+    w = world(task(every=1.0))
+    w.disk = "silent"
+    w.tasks.pause("p", ("a",))
+    w.wait(MINUTE)
+    told = [row["state"] for save in w.unheard for row in save.rows if "state" in row]
+    assert (told[0], told[-1]) == ("paused", "running")
 
 
 def test_nothing_that_happens_meanwhile_overwrites_an_order_on_its_way() -> None:
@@ -124,6 +193,30 @@ def test_all_means_all_in_one_transaction() -> None:
     saves = of(w.turn(), Save)
     assert [len(save.rows) for save in saves] == [300]
     assert {one["state"] for one in w.tasks.list().values()} == {"paused"}
+
+
+def test_what_is_stored_of_an_order_is_what_it_makes_true_however_long_that_takes() -> None:
+    """So nothing is written of it twice."""
+    w = world(*(task(f"t{n}", every=DAY) for n in range(10)))
+    w.disk = "slow"
+    for command in (w.tasks.pause, w.tasks.resume):
+        w.written.clear()
+        command("p", (), all=True)
+        w.wait(1)
+        assert len(w.written) == 10
+        assert {w.shown(name)["since"] for name in w.rows} == {row["changed_at"] for row in w.written}
+
+
+def test_a_pause_lasts_as_long_as_was_asked_though_the_clock_is_set_back_while_it_is_stored() -> None:
+    w = world(task(every=DAY))
+    w.disk = "slow"
+    w.tasks.pause("p", ("a",), seconds=MINUTE)
+    w.turn()
+    w.jump(-HOUR)
+    w.wait(1)
+    assert w.state() == "paused"
+    w.wait(MINUTE)
+    assert w.state() == "running"
 
 
 def test_a_maintenance_window_is_over_by_itself_and_survives_a_restart() -> None:
@@ -206,6 +299,27 @@ def test_a_full_disk_does_not_stop_tasks_nor_a_run_by_hand() -> None:
     assert len(w.starts()) == 6
 
 
+def test_one_that_begins_while_the_store_is_silent_is_kept_should_that_fail_then() -> None:
+    w = world(task(every=DAY), bodies=lambda _: Body(None))
+    w.disk = "silent"
+    w.run()
+    w.wait(ANSWER_SECONDS)
+    w.tasks.unsaved(w.unheard[-1].token, FULL)
+    w.disk = "good"
+    w.wait(AGAIN_SECONDS)
+    assert w.runs[1]["outcome"] == "running"
+
+
+def test_one_at_the_very_moment_of_a_due_time_leaves_nothing_to_a_second_plan() -> None:
+    """The monotonic clock is not there yet, and the wall clock is, since its numbers are larger."""
+    w = world(task(overlap="queue"), bodies=lambda _: Body(None))
+    w.wait(30)
+    w.now, w.wall = w.now + 30 - 1e-9, BEGAN + MINUTE
+    assert w.turn() == []
+    w.run()
+    assert (len(w.starts()), w.shown()["waiting"]) == (1, "schedule")
+
+
 # -- a store that fails --------------------------------------------------------
 
 
@@ -263,6 +377,19 @@ def test_a_stop_tries_at_once_what_could_not_be_stored_and_again_with_all_that_c
     assert [row["outcome"] for row in w.runs.values()] == ["ok"]
 
 
+def test_those_that_ended_last_are_kept_whenever_they_began() -> None:
+    w = world(task("long", every=DAY), task("a", every=1.0), check=False)
+    w.bodies = lambda start: Body(MOST_RUNS - 10.0 if start.task == "long" else 0.0)
+    w.disk = "full"
+    w.run("long")
+    w.wait(MOST_RUNS + 100)
+    w.disk = "good"
+    w.wait(AGAIN_SECONDS)
+    newest = max(w.runs)
+    assert w.runs.keys() >= {1, *range(newest - MOST_RUNS // 2, newest + 1)}
+    assert w.runs[1]["outcome"] == "ok"
+
+
 def test_a_row_on_its_way_is_not_followed_by_an_older_one() -> None:
     w = world(bodies=lambda _: Body(None))
     w.disk = "silent"
@@ -272,6 +399,37 @@ def test_a_row_on_its_way_is_not_followed_by_an_older_one() -> None:
     assert of(w.wait(AGAIN_SECONDS - 1), Save) == []
     w.tasks.saved(second.token)
     assert [row for save in of(w.turn(), Save) for row in save.rows if "run" in row] == []
+
+
+def test_a_store_that_is_silent_is_told_once_and_how_many_runs_were_lost_by_it() -> None:
+    w = world(task(every=MINUTE))
+    w.disk = "silent"
+    w.wait(3 * DAY)
+    assert w.notes("task.unsaved") == [{"reason": SILENCE}]
+    w.wake()
+    assert [note["lost"] for note in w.notes("task.stored")] == [3 * 24 * 60 - len(w.runs)]
+
+
+def test_one_that_answers_in_time_is_not_silent_though_it_is_never_done() -> None:
+    w = world(task(every=1.0))
+    w.disk = "silent"
+    w.wait(8)
+    for _ in range(9):
+        w.tasks.saved(w.unheard.pop(0).token)
+        w.wait(8)
+    assert w.unheard
+    assert w.notes("task.unsaved") == []
+    w.wait(3)
+    assert len(w.notes("task.unsaved")) == 1
+
+
+def test_a_stop_does_not_wait_for_a_store_that_is_silent() -> None:
+    w = world()
+    w.disk = "silent"
+    w.wait(MINUTE)
+    assert w.tasks.unwritten
+    w.wait(ANSWER_SECONDS)
+    assert not w.tasks.unwritten
 
 
 def test_a_store_that_never_answers_is_not_spoken_to_for_ever() -> None:
@@ -301,3 +459,19 @@ def test_a_history_that_cannot_be_read_says_why(disk: str, why: str) -> None:
     w.disk = disk
     w.tasks.history("h", "a")
     assert of(w.wait(11), Reply) == [Reply("h", None, f"the history cannot be read: {why}")]
+
+
+def test_a_store_that_is_silent_is_asked_only_so_much_until_it_answers() -> None:
+    """It would read for each of them, though nobody waits any more."""
+    w = world(task(every=DAY))
+    w.disk = "silent"
+    asked = []
+    for n in range(MOST_OPEN + 1):
+        w.tasks.history(n, "a")
+        asked += of(w.wait(11), Ask)
+    assert len(asked) == MOST_OPEN
+    error = f"the history cannot be read: {MOST_OPEN} questions have no answer yet"
+    assert w.log[-1][1] == Reply(MOST_OPEN, error=error)
+    w.tasks.answered(asked[0].token, [])
+    w.tasks.history("again", "a")
+    assert len(of(w.turn(), Ask)) == 1

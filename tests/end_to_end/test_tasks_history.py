@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from program import PATIENCE, Program
+from program import Program
 from rows import run
 from tasked import APP, POOL, task
 
@@ -18,21 +17,6 @@ from supervisor.store import Store
 Start = Callable[..., Program]
 LINES = ["x" * 200] * 20  # what is kept of a run that prints much
 COUNT = 60
-
-
-def test_what_a_batch_asks_for_behind_the_history_is_done_at_once(program: Start) -> None:
-    """Nothing else happens meanwhile that would wake the master."""
-    one = program(APP, POOL + task("a")).ready()
-    one.client().call("tasks.pause", names=["a"])
-    methods = {"tasks.history": {"name": "a"}, "tasks.resume": {"names": ["a"]}}
-    batch = [{"jsonrpc": "2.0", "id": 1, "method": name, "params": its} for name, its in methods.items()]
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(PATIENCE / 2)
-        client.connect(str(one.socket))
-        client.sendall(json.dumps(batch).encode() + b"\n")
-        history, resumed = json.loads(client.makefile().readline())
-    assert (history["result"]["runs"], resumed["result"]["changed"]) == ([], ["a"])
-    one.stop()
 
 
 def test_a_history_that_one_reply_does_not_hold_is_shown_whole(program: Start, tmp_path: Path) -> None:
