@@ -6,7 +6,7 @@ Knows what is written of it; knows nothing of schedules or of what follows.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.exits import End, explain
 from supervisor.settings import TaskSettings
@@ -14,8 +14,16 @@ from supervisor.stored import RunRow
 
 RUNNING, OK, FAILED, TIMED_OUT, INTERRUPTED = "running", "ok", "failed", "timed out", "interrupted"
 QUEUED = "queued"  # of a run by hand that waits for the one before it
-SKIPPED = "skipped"  # of a run by hand that never began
+SKIPPED = "skipped"  # of a run that never began
 SCHEDULE, MISSED, RETRY = "schedule", "missed", "retry"
+
+
+class Before(NamedTuple):
+    """How far due times had been dealt with."""
+
+    anchor: float  # of the schedule that this is about
+    last_due: float | None
+    last_fired: float | None
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Want:
     due: float | None = None  # the due time that it is for
     hand: bool = False  # a person wants it: it changes no state and needs none
     run: int | None = None  # its number, where somebody was told it already
+    before: Before | None = None  # when it was not wanted yet, where it is for a due time
 
     @property
     def trial(self) -> bool:

@@ -7,7 +7,8 @@
 
 So a run has readiness, acknowledgement, deadlines, a process group and a place in
 `stop.report` like any worker.  A fork that fails is tried again, as it is for
-any worker: the machine's fault is not held against the task.  Knows how a run
+any worker: the machine's fault is not held against the task.  Who is not forked yet
+when a stop begins never is, and that is no end: `Tasks.unborn`.  Knows how a run
 ended; what follows from that, and when one is due, is known by `tasks`.
 """
 
@@ -105,11 +106,13 @@ class TaskRuns:
         if going is None or worker.id not in going.pool.workers:
             return
         self._forked(worker)
-        if end.error is not None and not (going.late or self._tasks.stopping):
+        if end.error is not None and worker.pid is None and not going.late:
             going.why = end.error
             return
         going.worker, going.end, going.gone_at = worker, end, now
         self._by_worker[worker.id] = worker.pool
+        # At once, where its end is not known: its pool would take it for a fork to be tried again.
+        lines_follow = lines_follow and end.error is None
         self._awaited.set(worker.pool, now + LAST_WORDS if lines_follow else now)
 
     def printed(self, worker: int, lines: Iterable[str]) -> None:
@@ -171,10 +174,11 @@ class TaskRuns:
     def _give_up_unborn(self) -> None:
         """A stop has begun: who is not there yet never will be."""
         for start in self._queue:
-            self._tasks.ended(start.task, start.run, INTERRUPTED, reason=NEVER)
+            self._tasks.unborn(start.run, NEVER)
         self._queue.clear()
         for going in [g for g in self._going.values() if g.worker is None and not g.pool.workers]:
-            self._conclude(going, INTERRUPTED, End(error=going.why), why=NEVER)
+            self._forget(going)
+            self._tasks.unborn(going.run, NEVER if going.why is None else f"{NEVER}: {going.why}")
 
     def _over(self, going: Going, lines: tuple[str, ...]) -> None:
         assert going.worker is not None
@@ -182,7 +186,7 @@ class TaskRuns:
         worker, end = going.worker, going.end
         del self._by_worker[worker.id]
         self._awaited.drop(worker.pool)
-        cut = self._tasks.stopping and (worker.killed is not None or end.error is not None)
+        cut = self._tasks.stopping and worker.killed is not None
         interrupted = not going.late and (cut or was_told(worker))
         outcome = INTERRUPTED if interrupted else OK if end.code == WORKER_DONE else FAILED
         why = reason(worker, end, asked=worker.asked_at is not None)
@@ -190,6 +194,11 @@ class TaskRuns:
             why = f"the master is stopping ({why})" if self._tasks.stopping else "it was told to stop"
         seconds = going.gone_at - worker.born_at
         self._conclude(going, outcome, end, seconds=seconds, lines=lines, why=why)
+
+    def _forget(self, going: Going) -> None:
+        del self._going[going.pool.name]
+        self._forking -= going.pid is None
+        self._pools.end_run(going.pool)
 
     def _conclude(
         self,
@@ -201,9 +210,7 @@ class TaskRuns:
         lines: tuple[str, ...] = (),
         why: str | None = None,
     ) -> None:
-        del self._going[going.pool.name]
-        self._forking -= going.pid is None
-        self._pools.end_run(going.pool)
+        self._forget(going)
         self._tasks.ended(
             going.task,
             going.run,

@@ -31,7 +31,7 @@ from supervisor.decide.task import Task
 from supervisor.decide.task_actions import TaskAction
 from supervisor.exits import End
 from supervisor.settings import TaskSettings
-from supervisor.stored import Stored, TaskRow
+from supervisor.stored import RunRow, Stored, TaskRow
 
 Plan = list[TaskAction]
 
@@ -125,6 +125,17 @@ class Tasks:
         its.ended(its_run, how, self._moments.wall)
         self._settle(its)
 
+    def unborn(self, run: int, why: str) -> None:
+        """A run that was to begin never will, for the master is stopping: what it was for stays due."""
+        if (found := self._runs.find(run)) is None:
+            return
+        its, its_run = found
+        self._runs.over(run)
+        why = why if its_run.want.hand else f"{why}; it stays due"
+        row = self._skip(its, its_run.want, its_run.row(), why)
+        its.unborn(its_run, row, self._moments.wall)
+        self._settle(its)
+
     def saved(self, token: int) -> None:
         """All rows of a `Save` are on the disk."""
         self._ledger.saved(token)
@@ -197,8 +208,8 @@ class Tasks:
         """Nothing begins any more.  What goes on is ended by whoever stops everything."""
         self.stopping = self._orders.stopping = True
         for task in self.tasks.values():
-            task.drop_waiting("the master is stopping")
             self._never(task, "the master is stopping")
+            self._hold(task)
             self._settle(task)
 
     # -- the plan --------------------------------------------------------------
@@ -229,14 +240,23 @@ class Tasks:
         task.news.clear()
         if self.tasks.get(task.name) is not task:
             return
-        if task.waiting and task.run is None and not self.stopping:
-            run = self._runs.begin(task, task.waiting, self._moments.now, self._moments.wall)
-            self._ledger.write(run.row())
+        if task.waiting and task.run is None:
+            self._hold(task) if self.stopping else self._begin(task, task.waiting)
         row = task.row()
         if row != self._rows.get(task.name) and not self._orders.covers(task.name):
             self._rows[task.name] = row
             self._ledger.write(row)
         self._moments.set(task.name, task.moment())
+
+    def _begin(self, task: Task, want: Want) -> None:
+        run = self._runs.begin(task, want, self._moments.now, self._moments.wall)
+        self._ledger.write(run.row())
+
+    def _hold(self, task: Task) -> None:
+        """What waits by itself may not begin: it stays due."""
+        if task.waiting:
+            want, task.waiting = task.waiting, None
+            task.put_back(want, self._moments.wall)
 
     def _begin_by_hand(self, task: Task, by: str) -> int:
         number = self._runs.number()
@@ -249,10 +269,15 @@ class Tasks:
         want = task.waiting
         if want is not None and want.run is not None:
             task.waiting = None
-            row = waiting_row(task.name, want, want.run, self._moments.wall)
-            self._ledger.write(never(row, why))
-            fields = {"task": task.name, "run": want.run, "by": want.by, "due": None, "reason": why}
-            self._news.append(Note("task.skipped", None, fields))
+            self._skip(task, want, waiting_row(task.name, want, want.run, self._moments.wall), why)
+
+    def _skip(self, task: Task, want: Want, row: RunRow, why: str) -> RunRow:
+        """A run that has a number will not begin."""
+        row = never(row, why)
+        self._ledger.write(row)
+        fields = {"task": task.name, "run": row["run"], "by": want.by, "due": want.due, "reason": why}
+        self._news.append(Note("task.skipped", None, fields))
+        return row
 
     def _let_go(self, name: str, row: TaskRow | None) -> None:
         """An order is done with a task; ``row`` is what is stored of it, where that is known."""

@@ -7,6 +7,7 @@ looks at how the core came to its plan.
 - nothing begins by itself while a person was told that it is paused, or while it is errored
 - no due time fires twice, unless the clock was set back by more than one gap of the schedule
 - nothing begins early, or later than the grace without the policy ``missed = "once"``
+- what was due and had not begun when the master was stopped is due again
 - each interruption (a jump, a restart, a resumption) is made up for by one run at most, and there
   are no two runs within a gap of the schedule but for an interruption between them
 """
@@ -55,7 +56,7 @@ class Laws:
             if wall < since:
                 self.pauses[name] = (wall, until - since + wall)
 
-    def restarted(self, world: World, before: Mapping[str, Any]) -> None:
+    def restarted(self, world: World, before: Mapping[str, Any], owed: Mapping[str, float]) -> None:
         """What was stored holds: also for a master that was killed."""
         if self.trouble or world.disk != "good":
             for one in world.settings:
@@ -64,9 +65,24 @@ class Laws:
             for name, shown in world.tasks.list().items():
                 was = before.get(name, shown)
                 assert [shown[key] for key in KEPT] == [was[key] for key in KEPT], "a restart changed it"
+            for name, due in owed.items():
+                following = world.tasks.tasks[name].due
+                assert following is not None, "a stop lost a due time"
+                assert following <= due, "a stop lost a due time"
+            self._forget_runs(world)
         self.trouble = False
         for one in world.settings:
             self._interrupted(one.name)
+
+    def _forget_runs(self, world: World) -> None:
+        """Whose last run was for no due time: how far they were dealt with is all that is known."""
+        for name, its in world.tasks.tasks.items():
+            if its.last_fired is None and its.last_due is not None and name in self.latest:
+                self.latest[name] = max(self.latest[name], its.last_due)
+
+    def unborn(self, name: str) -> None:
+        """A stop found that its run had not begun: what it was for may come again."""
+        self.fired.get(name, set()).discard(self.latest.get(name, -math.inf))
 
     def changed(self, name: str) -> None:
         """It is another task now, or one of which nothing could be stored."""

@@ -64,6 +64,8 @@ COMMANDS = st.lists(
         st.tuples(st.just("wait"), SPANS),
         st.tuples(st.just("jump"), JUMPS),
         st.tuples(st.just("restart"), SPANS),
+        st.tuples(st.just("stop"), SPANS),
+        st.tuples(st.just("forks"), st.sampled_from([0.0, 5.0, HOUR])),
         st.tuples(st.just("pause"), NTH, st.sampled_from([None, HOUR, 2 * DAY])),
         st.tuples(st.just("pause all"), st.sampled_from([None, HOUR])),
         st.tuples(st.just("resume"), NTH),
@@ -90,12 +92,10 @@ def born(ones: list[TaskSettings], how: int, **keys: Any) -> World:
 def obey(w: World, command: tuple[Any, ...]) -> None:
     names = [one.name for one in w.settings]
     match command:
-        case ("wait", seconds):
-            w.wait(seconds)
-        case ("jump", seconds):
-            w.jump(seconds)
-        case ("restart", seconds):
-            w.restart(seconds)
+        case ("wait" | "jump" | "restart" | "stop" as what, seconds):
+            getattr(w, what)(seconds)
+        case ("forks", seconds):
+            w.forks = seconds
         case ("pause all", seconds):
             w.pause(seconds=seconds)
         case ("resume all",):
@@ -153,6 +153,8 @@ def anything(random: Random) -> tuple[Any, ...]:
             *[("wait", random.expovariate(1 / (4 * DAY)))] * 8,
             ("jump", random.choice([HOUR, -HOUR, DAY, -DAY, 30.0, -30.0, 20 * DAY, -20 * DAY])),
             ("restart", random.choice([0.0, 30.0, HOUR, 3 * DAY])),
+            ("stop", random.choice([0.0, 30.0, HOUR, 3 * DAY])),
+            ("forks", random.choice([0.0, 0.0, MINUTE])),
             ("pause", name, random.choice([None, HOUR, 20 * DAY])),
             ("pause all", HOUR),
             ("resume", name),

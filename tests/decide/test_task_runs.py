@@ -19,6 +19,7 @@ from supervisor.decide.task_actions import Reply, Save
 from supervisor.decide.tasks import Tasks
 from supervisor.exits import End
 from supervisor.settings import Seconds, TaskSettings
+from supervisor.stored import Key, key
 
 WORKS = Body(dies_after=5.0, dies_of=End(code=0))
 STUBBORN = Body(acknowledges_after=None, leaves_after=None)
@@ -142,13 +143,38 @@ def test_a_disk_that_does_not_answer_or_fails_does_not_hold_up_a_stop(store: dic
     assert seconds < 1.0 if "store_works" in store else seconds == pytest.approx(4.0, abs=0.5)
 
 
-def test_a_run_that_was_never_forked_is_interrupted_by_a_stop() -> None:
+def saved(k: Kernel) -> dict[Key, Any]:
+    """What is in the state file."""
+    return {key(row): row for _, a in k.log if isinstance(a, Save) for row in a.rows}
+
+
+def test_a_run_that_was_never_forked_has_not_begun_when_the_master_stops_and_stays_due() -> None:
     k = with_tasks(task(every=60), body=Body(fork_works=False))
     k.wait(61.0)
     k.life.ask(Firmness.STOP, "SIGTERM", k.now)
     k.until(lambda: k.finished)
-    assert [event for event, _ in ends(k)] == ["task.interrupted"]
-    assert k.status == 0
+    assert (ends(k), k.notes("task.started"), k.status) == ([], [], 0)
+    [skipped] = k.notes("task.skipped")
+    why = "the master is stopping, and it had not begun: fork: Resource temporarily unavailable; it stays due"
+    assert skipped.fields["reason"] == why
+    assert saved(k)["run", 1]["outcome"] == "skipped"
+    assert saved(k)["task", "a"]["last_due"] is None
+
+
+@pytest.mark.parametrize("firmness", list(Firmness))
+def test_of_many_that_are_due_when_the_master_stops_each_has_begun_or_stays_due(firmness: Firmness) -> None:
+    k = with_tasks(*(task(f"t{n}", every=60) for n in range(100)))
+    k.wait(59.9)
+    k.now = 1060.0
+    k.turn()
+    k.life.ask(firmness, "now", k.now)
+    k.until(lambda: k.finished)
+    begun = {note.fields["task"] for note in k.notes("task.started")}
+    assert len(begun) == FORKS_AT_ONCE
+    assert {note.fields["task"] for note in k.notes("task.skipped")} == {f"t{n}" for n in range(100)} - begun
+    rows = saved(k)
+    dealt_with = {name for kind, name in rows if kind == "task" and rows[kind, name]["last_due"] is not None}
+    assert dealt_with == begun
 
 
 def test_nothing_begins_while_it_is_quiet_and_what_was_due_long_ago_was_missed() -> None:
