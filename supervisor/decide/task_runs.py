@@ -8,7 +8,7 @@
 So a run has readiness, acknowledgement, deadlines, a process group and a place in
 `stop.report` like any worker.  A fork that fails is tried again, as it is for
 any worker: the machine's fault is not held against the task.  Who is not forked yet
-when a stop begins never is, and that is no end: `Tasks.unborn`.  Knows how a run
+when a stop begins, or quiet, is not, and that is no end: `Tasks.unborn`.  Knows how a run
 ended; what follows from that, and when one is due, is known by `tasks`.
 """
 
@@ -31,7 +31,6 @@ from supervisor.decide.worker import Worker
 from supervisor.exits import WORKER_DONE, End
 from supervisor.settings import RUNS, Seconds
 
-NEVER = "the master is stopping, and it had not begun"
 LAST_WORDS = 0.5  # seconds that the drainer has to tell the last lines of who is dead
 
 
@@ -143,10 +142,10 @@ class TaskRuns:
         """Begin what there is room for; be done with what is over."""
         for name in self._awaited.due(now):
             self._over(self._going[name], ())
-        while self._queue and self._forking < FORKS_AT_ONCE and not self._tasks.stopping:
-            self._begin(self._queue.popleft())
-        if self._tasks.stopping:
+        if self._tasks.stopping or self._tasks.quiet:
             self._give_up_unborn()
+        while self._queue and self._forking < FORKS_AT_ONCE:
+            self._begin(self._queue.popleft())
 
     def plan(self, now: float) -> Iterator[Note | Save | Ask | Reply]:
         """What tasks want; what begins and ends of their runs is for the pools to do."""
@@ -172,13 +171,17 @@ class TaskRuns:
         self._forking += 1
 
     def _give_up_unborn(self) -> None:
-        """A stop has begun: who is not there yet never will be."""
-        for start in self._queue:
-            self._tasks.unborn(start.run, NEVER)
-        self._queue.clear()
+        """Who is not there yet, and may not begin any more, will not be."""
+        queue, self._queue = self._queue, deque()
+        for start in queue:
+            if self._tasks.may_begin(start.run):
+                self._queue.append(start)
+            else:
+                self._tasks.unborn(start.run)
         for going in [g for g in self._going.values() if g.worker is None and not g.pool.workers]:
-            self._forget(going)
-            self._tasks.unborn(going.run, NEVER if going.why is None else f"{NEVER}: {going.why}")
+            if not self._tasks.may_begin(going.run):
+                self._forget(going)
+                self._tasks.unborn(going.run, going.why)
 
     def _over(self, going: Going, lines: tuple[str, ...]) -> None:
         assert going.worker is not None

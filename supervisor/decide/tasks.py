@@ -27,6 +27,7 @@ from supervisor.decide.recall import REMOVED, cut_short, lost, recall, removed
 from supervisor.decide.run import Ended, Want, never, waiting_row
 from supervisor.decide.runs import Runs
 from supervisor.decide.schedule import Calendar, Schedule
+from supervisor.decide.standing import State
 from supervisor.decide.task import Task
 from supervisor.decide.task_actions import TaskAction
 from supervisor.exits import End
@@ -65,15 +66,17 @@ class Tasks:
 
     def list(self) -> dict[str, dict[str, Any]]:
         """Every task as people see it, see `picture`."""
-        return {name: picture(task) for name, task in self.tasks.items()}
+        return {name: picture(task, quiet=self.quiet) for name, task in self.tasks.items()}
+
+    def may_begin(self, run: int) -> bool:
+        """Whether a run that is not forked yet may still be."""
+        return (found := self._runs.find(run)) is None or not self._held(found[1].want)
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
         times = [self._orders.deadline(), self._ledger.deadline(), self._questions.deadline()]
         if not self.stopping:
-            times.append(self._runs.deadline())
-        if not (self.stopping or self.quiet):
-            times.append(self._moments.earliest())
+            times += [self._runs.deadline(), self._moments.earliest()]
         return min((t for t in times if t is not None), default=None)
 
     @property
@@ -125,13 +128,17 @@ class Tasks:
         its.ended(its_run, how, self._moments.wall)
         self._settle(its)
 
-    def unborn(self, run: int, why: str) -> None:
-        """A run that was to begin never will, for the master is stopping: what it was for stays due."""
+    def unborn(self, run: int, error: str | None = None) -> None:
+        """A run that was to begin may not any more, and was not forked: what it was for stays due.
+
+        ``error`` is why it could not be forked sooner, if that was tried.
+        """
         if (found := self._runs.find(run)) is None:
             return
         its, its_run = found
         self._runs.over(run)
-        why = why if its_run.want.hand else f"{why}; it stays due"
+        why = f"the master is {'stopping' if self.stopping else 'quiet'}, and it had not begun"
+        why += (f": {error}" if error else "") + ("" if its_run.want.hand else "; it stays due")
         row = self._skip(its, its_run.want, its_run.row(), why)
         its.unborn(its_run, row, self._moments.wall)
         self._settle(its)
@@ -203,6 +210,8 @@ class Tasks:
     def hush(self, on: bool) -> None:
         """Nothing begins by itself while it is quiet; what came due meanwhile was late, or missed."""
         self.quiet = on
+        for task in self.tasks.values():
+            self._settle(task)
 
     def stop(self) -> None:
         """Nothing begins any more.  What goes on is ended by whoever stops everything."""
@@ -218,7 +227,7 @@ class Tasks:
         """What to do now.  A row stands before what would be done twice if it were lost."""
         self._moments.now = now
         stops = [] if self.stopping else [*self._runs.late(now)]
-        while not (self.stopping or self.quiet) and (names := self._moments.due()):
+        while not self.stopping and (names := self._moments.due()):
             for name in names:
                 self._came(self.tasks[name])
         orders = [*self._orders.plan(now, self._moments.wall)]
@@ -229,7 +238,7 @@ class Tasks:
 
     def _came(self, task: Task) -> None:
         """Its moment has, if the clock agrees."""
-        moment = task.moment()
+        moment = self._moment(task)
         if moment is not None and moment <= self._moments.wall:
             task.came(self._moments.wall)
         self._settle(task)
@@ -241,12 +250,20 @@ class Tasks:
         if self.tasks.get(task.name) is not task:
             return
         if task.waiting and task.run is None:
-            self._hold(task) if self.stopping else self._begin(task, task.waiting)
+            self._hold(task) if self._held(task.waiting) else self._begin(task, task.waiting)
         row = task.row()
         if row != self._rows.get(task.name) and not self._orders.covers(task.name):
             self._rows[task.name] = row
             self._ledger.write(row)
-        self._moments.set(task.name, task.moment())
+        self._moments.set(task.name, self._moment(task))
+
+    def _moment(self, task: Task) -> float | None:
+        """When something will happen to it by itself; while it is quiet, a pause ends and nothing begins."""
+        return None if self.quiet and task.state is not State.PAUSED else task.moment()
+
+    def _held(self, want: Want) -> bool:
+        """Whether no such run may begin now."""
+        return self.stopping or (self.quiet and not want.hand)
 
     def _begin(self, task: Task, want: Want) -> None:
         run = self._runs.begin(task, want, self._moments.now, self._moments.wall)

@@ -4,7 +4,8 @@ Knows the promises, and remembers what was begun, answered and interrupted; neve
 looks at how the core came to its plan.
 
 - two runs of a task are never alive at once, and a run is written down before it begins
-- nothing begins by itself while a person was told that it is paused, or while it is errored
+- nothing begins by itself while a person was told that it is paused, while it is
+  errored, or while the master is quiet
 - no due time fires twice, unless the clock was set back by more than one gap of the schedule
 - nothing begins early, or later than the grace without the policy ``missed = "once"``
 - what was due and had not begun when the master was stopped is due again
@@ -98,6 +99,9 @@ class Laws:
         self.pauses.pop(name, None)
         self._interrupted(name)
 
+    def unquiet(self, name: str) -> None:
+        self._interrupted(name)
+
     def removed(self, name: str) -> None:
         self.pauses.pop(name, None)
 
@@ -126,6 +130,7 @@ class Laws:
         assert row or world.disk != "good" or self.trouble, "it begins before it is handed to the store"
         if start.by not in BY_ITSELF:
             return
+        assert not world.tasks.quiet, "it begins though the master is quiet"
         state = world.tasks.tasks[start.task].state.value
         assert state == ("errored" if start.by == "retry" else "running"), f"{start.by} while {state}"
         _, until = self.pauses.get(start.task, (0, 0))

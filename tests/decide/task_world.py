@@ -148,7 +148,7 @@ class World:
         self.tasks.stop()
         for run in [run for run in self.alive if run not in self.forked]:
             self.laws.unborn(self.alive.pop(run).task)
-            self.tasks.unborn(run, "the master is stopping")
+            self.tasks.unborn(run)
         for run in [*self.alive]:
             self.end(run, "interrupted")
         self.turn()
@@ -182,6 +182,16 @@ class World:
         self.settings = self.settings if settings is None else settings
         self.tasks = self._born()
         self.laws.restarted(self, before, owed)
+        self.turn()
+
+    def hush(self, on: bool) -> None:
+        self.turn()
+        self.tasks.hush(on)
+        for one in self.settings:
+            self.laws.unquiet(one.name)
+        for run in [run for run in self.alive if not (run in self.forked or self.tasks.may_begin(run))]:
+            self.laws.unborn(self.alive.pop(run).task)
+            self.tasks.unborn(run)
         self.turn()
 
     def configure(self, *settings: TaskSettings) -> list[Any]:

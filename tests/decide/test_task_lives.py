@@ -65,6 +65,7 @@ COMMANDS = st.lists(
         st.tuples(st.just("jump"), JUMPS),
         st.tuples(st.just("restart"), SPANS),
         st.tuples(st.just("stop"), SPANS),
+        st.tuples(st.just("hush"), st.booleans()),
         st.tuples(st.just("forks"), st.sampled_from([0.0, 5.0, HOUR])),
         st.tuples(st.just("pause"), NTH, st.sampled_from([None, HOUR, 2 * DAY])),
         st.tuples(st.just("pause all"), st.sampled_from([None, HOUR])),
@@ -92,8 +93,8 @@ def born(ones: list[TaskSettings], how: int, **keys: Any) -> World:
 def obey(w: World, command: tuple[Any, ...]) -> None:
     names = [one.name for one in w.settings]
     match command:
-        case ("wait" | "jump" | "restart" | "stop" as what, seconds):
-            getattr(w, what)(seconds)
+        case ("wait" | "jump" | "restart" | "stop" | "hush" as what, how):
+            getattr(w, what)(how)
         case ("forks", seconds):
             w.forks = seconds
         case ("pause all", seconds):
@@ -127,6 +128,7 @@ def one_of_them(w: World, what: str, name: str, how: Any = None) -> None:
 def nobody_is_silenced(w: World) -> None:
     """Who runs will be due within two gaps of its schedule."""
     w.wake()
+    w.hush(False)
     for one in w.settings:
         shown = w.shown(one.name)
         if shown["state"] == "running" and one.schedule not in ("never", *REAL):
@@ -155,6 +157,7 @@ def anything(random: Random) -> tuple[Any, ...]:
             ("restart", random.choice([0.0, 30.0, HOUR, 3 * DAY])),
             ("stop", random.choice([0.0, 30.0, HOUR, 3 * DAY])),
             ("forks", random.choice([0.0, 0.0, MINUTE])),
+            ("hush", random.random() < 0.3),
             ("pause", name, random.choice([None, HOUR, 20 * DAY])),
             ("pause all", HOUR),
             ("resume", name),

@@ -83,6 +83,17 @@ def obey(k: Kernel, what: str) -> None:
             k.freeze(3.0)
 
 
+def begun_while_quiet(notes: list[Note]) -> list[int]:
+    """Runs that were forked after the master had become quiet, and all that was in flight had come back."""
+    quiet, runs = False, []
+    for note in notes:
+        if note.event in ("master.quiet", "master.unquiet", "master.stopping"):
+            quiet = note.event == "master.quiet"
+        elif quiet and note.event == "task.started":
+            runs.append(note.fields["run"])
+    return runs
+
+
 @few
 @given(
     st.lists(TASKS, min_size=1, max_size=3),
@@ -127,5 +138,7 @@ def test_every_run_ends_once_and_a_stop_ends_all_in_time(  # noqa: PLR0917  # wh
         dealt_with = stored["task", row["task"]]["last_due"]
         if row["outcome"] == "skipped" and row["due"] is not None:
             assert dealt_with is None or dealt_with < row["due"], "a stop lost a due time"
+    by = {note.fields["run"]: note.fields["by"] for note in notes if note.event == "task.started"}
+    assert all(by[run] == "hand" for run in begun_while_quiet(notes)), "it begins though it is quiet"
     starts = [time for time, a in k.log if isinstance(a, Start) and a.pool.startswith("tasks.")]
     assert all(time <= began for time in starts)
