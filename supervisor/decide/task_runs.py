@@ -28,7 +28,7 @@ from supervisor.decide.run import FAILED, INTERRUPTED, OK
 from supervisor.decide.task_actions import Ask, Reply, Save, StartRun, StopRun
 from supervisor.decide.tasks import Tasks
 from supervisor.decide.worker import Worker
-from supervisor.exits import WORKER_DONE, End
+from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End
 from supervisor.settings import RUNS, Seconds
 
 LAST_WORDS = 0.5  # seconds that the drainer has to tell the last lines of who is dead
@@ -190,7 +190,7 @@ class TaskRuns:
         del self._by_worker[worker.id]
         self._awaited.drop(worker.pool)
         cut = self._tasks.stopping and worker.killed is not None
-        interrupted = not going.late and (cut or was_told(worker))
+        interrupted = not going.late and (cut or was_told(worker, end))
         outcome = INTERRUPTED if interrupted else OK if end.code == WORKER_DONE else FAILED
         why = reason(worker, end, asked=worker.asked_at is not None)
         if interrupted:
@@ -227,10 +227,11 @@ class TaskRuns:
         )
 
 
-def was_told(worker: Worker) -> bool:
+def was_told(worker: Worker, end: End) -> bool:
     """Whether it left because the master, or a person, wanted it to, and so was not done by itself.
 
-    A target acknowledges nothing else; what a program means by STOPPING=1 is its own affair.
+    Of a person the master knows only that a target acknowledges, and a target may do so unasked: so it
+    makes no failure less of one.  What a program means by STOPPING=1 is its own affair.
     """
-    by_a_person = worker.settings.command is None and worker.acknowledged_at is not None
-    return worker.asked_at is not None or by_a_person
+    left = worker.settings.command is None and end.code in (WORKER_DONE, WORKER_REPLACE)
+    return worker.asked_at is not None or (left and worker.acknowledged_at is not None)

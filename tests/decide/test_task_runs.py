@@ -239,6 +239,39 @@ def test_a_run_that_a_person_told_to_leave_is_not_held_against_the_task(
     assert k.life.tasks.list()["a"]["failures"] == 0
 
 
+RAISED, KILLED = Body(leaves_with=1), Body(leaves_after=None)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (RAISED, "exit status 1: app:run raised: ValueError: a bug"),
+        (KILLED, "SIGKILL, not sent by supervisord-lite: out of memory?"),
+    ],
+)
+def test_a_failure_is_one_though_the_run_has_said_that_it_was_told_to_stop(body: Body, why: str) -> None:
+    """The master cannot tell whether it was: a task that always says so would never be errored."""
+    k = with_tasks(task(every=60), body=body)
+    k.wait(61.0)
+    worker, home = k.worker("tasks.a.0"), k.life.everybody.runs["tasks.a"]
+    told_by_a_person(k)
+    home.told(worker.id, None, None, None, "app:run raised: ValueError: a bug")
+    k.turn()
+    if body is KILLED:
+        k.ends(worker.id, End(signal=9))
+    k.wait(1.0)
+    assert ends(k) == [("task.failed", why)]
+    assert k.life.tasks.list()["a"]["state"] == "errored"
+
+
+def test_a_run_that_acknowledges_and_does_not_leave_is_killed_and_has_failed() -> None:
+    k = with_tasks(task(every=60), body=Body(leaves_after=None), stop_timeout=3.0)
+    k.wait(61.0)
+    told_by_a_person(k)
+    k.wait(5.0)
+    assert ends(k) == [("task.failed", "SIGKILL by supervisord-lite: did not stop in 3.0 s")]
+
+
 def test_a_row_is_saved_before_the_fork_that_it_is_of() -> None:
     """What would be done twice if it were lost stands first in the plan."""
     k = with_tasks(task(every=60))
