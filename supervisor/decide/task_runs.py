@@ -132,6 +132,8 @@ class TaskRuns:
         if going is None or going.run != action.run:
             self._tasks.ended(action.task, action.run, FAILED, error="it could not begin in time")
             return
+        if any(worker.asked_at is not None for worker in going.pool.workers.values()):
+            return  # a stop was sooner, and says how long it may still take
         going.late = True
         if going.pool.workers:
             self._pools.retire(going.pool, now, reason=action.reason)

@@ -75,8 +75,9 @@ class Tasks:
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
         times = [self._orders.deadline(), self._ledger.deadline(), self._questions.deadline()]
+        times.append(self._runs.deadline())
         if not self.stopping:
-            times += [self._runs.deadline(), self._moments.earliest()]
+            times.append(self._moments.earliest())
         return min((t for t in times if t is not None), default=None)
 
     @property
@@ -226,7 +227,7 @@ class Tasks:
     def plan(self, now: float) -> Plan:
         """What to do now.  A row stands before what would be done twice if it were lost."""
         self._moments.now = now
-        stops = [] if self.stopping else [*self._runs.late(now)]
+        stops = [*self._runs.late(now)]
         while not self.stopping and (names := self._moments.due()):
             for name in names:
                 self._came(self.tasks[name])

@@ -25,9 +25,15 @@ WORKS = Body(dies_after=5.0, dies_of=End(code=0))
 STUBBORN = Body(acknowledges_after=None, leaves_after=None)
 
 
-def with_tasks(*tasks: TaskSettings, body: Body = WORKS, stop_timeout: float = 30.0, **keys: Any) -> Kernel:
+def with_tasks(
+    *tasks: TaskSettings,
+    body: Body = WORKS,
+    stop_timeout: float = 30.0,
+    drain_delay: float = 0.0,
+    **keys: Any,
+) -> Kernel:
     """A life with these tasks and one pool, whose workers are good ones."""
-    whole = settings(pool(), stop_timeout=Seconds(stop_timeout))
+    whole = settings(pool(), stop_timeout=Seconds(stop_timeout), drain_delay=Seconds(drain_delay))
     known = {one.name: one for one in tasks}
     whole = replace(whole, tasks=known)
     made = Tasks(known, {}, lambda *_: None, lambda: 0.0, now=1000.0, wall=1000.0 + 1.7e9)
@@ -128,6 +134,27 @@ def test_a_stop_interrupts_a_run_and_what_is_written_of_it_is_stored_first(
     assert [event for event, _ in ends(k)] == ["task.interrupted"]
     assert not k.life.tasks.unwritten
     assert [w["worker"] for w in k.report["workers"]] == ["a.0", "tasks.a.0"]
+
+
+def test_a_run_that_has_had_its_time_is_told_though_a_stop_has_not_come_to_it_yet() -> None:
+    """The workers are still to serve, for the time of `drain_delay`."""
+    k = with_tasks(task(every=60, timeout=5), body=GOOD, drain_delay=8.0)
+    k.wait(61.0)
+    k.life.ask(Firmness.STOP, "SIGTERM", k.now)
+    k.wait(6.0)
+    assert (k.times(Stop), ends(k)) == ([1065.0], [("task.failed", "timed out after 5 s")])
+    k.until(lambda: k.finished)
+    assert (k.status, k.life.tasks.list()["a"]["state"]) == (0, "errored")
+
+
+def test_a_run_that_a_stop_has_told_to_leave_does_not_time_out() -> None:
+    k = with_tasks(task(every=60, timeout=5), body=Body(leaves_after=8.0))
+    k.wait(61.0)
+    worker = k.worker("tasks.a.0").id
+    k.life.ask(Firmness.STOP, "SIGTERM", k.now)
+    k.until(lambda: k.finished)
+    assert [event for event, _ in ends(k)] == ["task.interrupted"]
+    assert [t for t, a in k.log if isinstance(a, Stop) and a.worker == worker] == [1061.0]
 
 
 @pytest.mark.parametrize("store", [{"store": None}, {"store_works": False}])
