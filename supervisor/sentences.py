@@ -52,6 +52,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "reload.done": ("info", "reloaded[ after {seconds}][ (generation {generation})]"),
     "reload.failed": ("error", "reload failed, the old workers go on[: {error}|: {reason}]"),
     "task.started": ("info", "task {task} starts (run {run}[, by {by}][, pid {pid}])"),
+    "task.delayed": ("warning", "task {task} cannot begin yet[: {reason}] (run {run}, tried again)"),
     "task.output": ("info", "task {task} (run {run}) says:"),
     "task.finished": ("info", "task {task} finished[ after {seconds}] (run {run})"),
     "task.failed": ("warning", "task {task} failed[ after {seconds}][: {reason}] (run {run})"),

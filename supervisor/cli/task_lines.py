@@ -68,6 +68,8 @@ def _is_held(task: Object, now: datetime) -> bool:
 def _last(task: Object, now: datetime) -> str:
     running, last = task.get("running"), task.get("last_run")
     if isinstance(running, dict):
+        if running.get("reason"):
+            return "cannot begin yet"
         since = moment(running.get("started_at"))
         return "runs now" if since is None else f"runs for {words.age(past(since, now))}"
     if not last:
@@ -90,6 +92,8 @@ def _notes(task: Object, now: datetime) -> Iterator[str]:
         yield f"errored{_because(task.get('error') or task.get('reason'))}{trial}"
     elif task.get("failures"):
         yield f"failed {words.count(task['failures'], 'time')} in a row"
+    if (running := task.get("running")) and running.get("reason"):
+        yield f"run {running.get('run', '?')} cannot begin yet{_because(running['reason'])}"
     if task.get("waiting"):
         yield "one more run waits for this one"
 
@@ -112,7 +116,9 @@ def notable(tasks: Object) -> Iterator[str]:
     """Those that run now, and those that do not run by themselves."""
     for name, task in tasks.items():
         if isinstance(task.get("running"), dict):
-            yield f"{words.plain(name)}: runs now (run {task['running'].get('run', '?')})"
+            why = words.plain(task["running"].get("reason") or "")
+            how = f"cannot begin yet{_because(why)}" if why else "runs now"
+            yield f"{words.plain(name)}: {how} (run {task['running'].get('run', '?')})"
         if task.get("state") in {"paused", "errored"}:
             yield f"{words.plain(name)}: {task['state']}{_because(words.plain(task.get('reason') or ''))}"
 

@@ -33,7 +33,9 @@ def picture(task: Task, *, quiet: bool) -> dict[str, Any]:
 
 
 def _running(run: Run) -> dict[str, Any]:
-    return {"run": run.number, "by": run.want.by, "started_at": run.started_at, "pid": run.pid}
+    """Also one that could not be forked yet, with the reason."""
+    fields = {"run": run.number, "by": run.want.by, "started_at": run.started_at, "pid": run.pid}
+    return {**fields, "reason": run.trouble}
 
 
 def _ended(row: RunRow | None) -> dict[str, Any] | None:

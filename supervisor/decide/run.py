@@ -52,6 +52,7 @@ class Run:
     started_at: float  # wall
     pid: int | None = None
     late: bool = False  # it had its time, and was told to stop
+    trouble: str | None = None  # why it could not be forked yet
 
     def row(self) -> RunRow:
         """What is written when it begins."""
@@ -79,7 +80,8 @@ class Ended:
     def reason(self, run: Run) -> str:
         """One clause that says why it failed."""
         if self.outcome == TIMED_OUT and run.settings.timeout is not None:
-            return f"timed out after {run.settings.timeout:g} s"
+            never = self.end.error or run.trouble
+            return f"timed out after {run.settings.timeout:g} s" + (f": {never}" if never else "")
         if self.why is not None:
             return self.why
         return explain(self.end, None) if self.end != End() else self.outcome

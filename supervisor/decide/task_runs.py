@@ -43,7 +43,6 @@ class Going:
     pool: Pool
     pid: int | None = None  # as it was told to the tasks
     late: bool = False  # it had its time
-    why: str | None = None  # it could not be forked yet
     worker: Worker | None = None  # the one that is dead, while its last lines are waited for
     end: End | None = None
     gone_at: float = 0.0
@@ -106,7 +105,7 @@ class TaskRuns:
             return
         self._forked(worker)
         if end.error is not None and worker.pid is None and not going.late:
-            going.why = end.error
+            self._tasks.delayed(going.run, end.error)
             return
         going.worker, going.end, going.gone_at = worker, end, now
         self._by_worker[worker.id] = worker.pool
@@ -138,7 +137,7 @@ class TaskRuns:
         if going.pool.workers:
             self._pools.retire(going.pool, now, reason=action.reason)
         elif going.worker is None:
-            self._conclude(going, FAILED, End(error=going.why))
+            self._conclude(going, FAILED, End())
 
     def look(self, now: float) -> None:
         """Begin what there is room for; be done with what is over."""
@@ -183,7 +182,7 @@ class TaskRuns:
         for going in [g for g in self._going.values() if g.worker is None and not g.pool.workers]:
             if not self._tasks.may_begin(going.run):
                 self._forget(going)
-                self._tasks.unborn(going.run, going.why)
+                self._tasks.unborn(going.run)
 
     def _over(self, going: Going, lines: tuple[str, ...]) -> None:
         assert going.worker is not None

@@ -98,9 +98,19 @@ class Tasks:
         """A run was forked."""
         found = self._runs.find(run)
         if found and found[1].pid is None:
-            found[1].pid, why = pid, found[1].want
+            found[1].pid, found[1].trouble, why = pid, None, found[1].want
             fields = {"task": task, "run": run, "by": why.by, "due": why.due, "pid": pid}
             self._news.append(Note("task.started", None, fields))
+
+    def delayed(self, run: int, error: str) -> None:
+        """A run could not be forked, and is tried again: people are told once."""
+        if (found := self._runs.find(run)) is None:
+            return
+        its, its_run = found
+        first, its_run.trouble = its_run.trouble is None, error
+        if first and not self._held(its_run.want):
+            fields = {"task": its.name, "run": run, "by": its_run.want.by, "due": its_run.want.due}
+            self._news.append(Note("task.delayed", None, {**fields, "reason": error}))
 
     def ended(
         self,
@@ -129,17 +139,15 @@ class Tasks:
         its.ended(its_run, how, self._moments.wall)
         self._settle(its)
 
-    def unborn(self, run: int, error: str | None = None) -> None:
-        """A run that was to begin may not any more, and was not forked: what it was for stays due.
-
-        ``error`` is why it could not be forked sooner, if that was tried.
-        """
+    def unborn(self, run: int) -> None:
+        """A run that was to begin may not any more, and was not forked: what it was for stays due."""
         if (found := self._runs.find(run)) is None:
             return
         its, its_run = found
         self._runs.over(run)
         why = f"the master is {'stopping' if self.stopping else 'quiet'}, and it had not begun"
-        why += (f": {error}" if error else "") + ("" if its_run.want.hand else "; it stays due")
+        why += f": {its_run.trouble}" if its_run.trouble else ""
+        why += "" if its_run.want.hand else "; it stays due"
         row = self._skip(its, its_run.want, its_run.row(), why)
         its.unborn(its_run, row, self._moments.wall)
         self._settle(its)

@@ -89,8 +89,23 @@ def test_a_run_that_cannot_be_forked_has_its_timeout_all_the_same() -> None:
     k = with_tasks(task(every=600, timeout=20), body=Body(fork_works=False))
     k.wait(700.0)
     [over] = k.notes("task.failed")
-    assert (over.fields["outcome"], over.fields["reason"]) == ("timed out", "timed out after 20 s")
+    why = "timed out after 20 s: fork: Resource temporarily unavailable"
+    assert (over.fields["outcome"], over.fields["reason"]) == ("timed out", why)
     assert k.life.everybody.runs == {}
+
+
+def test_why_a_run_cannot_begin_is_told_once_and_shown_as_long_as_that_lasts() -> None:
+    k = with_tasks(task(every=600), body=Body(fork_works=False))
+    k.wait(700.0)
+    assert len(run_starts(k)) > 3
+    [told] = k.notes("task.delayed")
+    why = "fork: Resource temporarily unavailable"
+    assert (told.fields["run"], told.fields["by"], told.fields["reason"]) == (1, "schedule", why)
+    assert k.life.tasks.list()["a"]["running"]["reason"] == why
+    k.bodies = lambda _: GOOD
+    k.wait(60.0)
+    shown = k.life.tasks.list()["a"]["running"]
+    assert (shown["pid"] > 0, shown["reason"]) == (True, None)
 
 
 def test_a_run_that_is_late_is_told_and_killed_after_the_stop_timeout() -> None:

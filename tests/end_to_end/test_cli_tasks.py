@@ -106,6 +106,14 @@ def test_list_says_what_is_due_and_held_by_quiet(stage: Stage) -> None:
     assert shown.count("the master is quiet: nothing that is due begins") == 1
 
 
+def test_list_and_status_say_why_a_run_cannot_begin(stage: Stage) -> None:
+    why = "cannot start: Too many open files"
+    stage.results["tasks.list"] = {"vacuum": task(running={"run": 9, "started_at": at(-30), "reason": why})}
+    shown = on(stage, "tasks", "list").stdout
+    assert "in 4 min  cannot begin yet\n" in shown
+    assert f"    run 9 cannot begin yet: {why}" in shown
+
+
 def test_a_run_that_never_began_is_not_said_to_have_started(stage: Stage) -> None:
     stage.results["tasks.history"] = {"runs": [past_run(7, "skipped", seconds=None, reason="it stays due")]}
     shown = on(stage, "tasks", "history", "vacuum").stdout
