@@ -58,7 +58,10 @@ WORDS: dict[str, tuple[str, str]] = {
     "task.failed": ("warning", "task {task} failed[ after {seconds}][: {reason}] (run {run})"),
     "task.interrupted": ("warning", "task {task} was interrupted[ after {seconds}][: {reason}] (run {run})"),
     "task.missed": ("warning", "task {task} missed a run that was due[ at {due}][: {reason}]"),
-    "task.skipped": ("warning", "task {task} skips a run that is due[ at {due}][: {reason}]"),
+    "task.skipped": (
+        "warning",
+        "task {task} leaves out [run {run}|a run][ that was due at {due}][: {reason}]",
+    ),
     "task.unsaved": ("error", "tasks go on from memory, the state file cannot be written[: {reason}]"),
     "task.stored": ("info", "the state file can be written again[ ({reason})][; runs not recorded: {lost}]"),
     "task.paused": ("info", "task {task} is paused[ by {by}][ until {until}][: {reason}]"),
