@@ -54,6 +54,16 @@ class Run:
     late: bool = False  # it had its time, and was told to stop
     trouble: str | None = None  # why it could not be forked yet
 
+    def told(self) -> dict[str, Any]:
+        """What people are told of it when it begins."""
+        return {"task": self.settings.name, "run": self.number, "by": self.want.by, "due": self.want.due}
+
+    def unborn(self, what: str) -> str:
+        """Why it will not begin, while the master is so."""
+        why = f"the master is {what}, and it had not begun"
+        why += f": {self.trouble}" if self.trouble else ""
+        return why if self.want.hand else f"{why}; it stays due"
+
     def row(self) -> RunRow:
         """What is written when it begins."""
         return {

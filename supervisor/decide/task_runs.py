@@ -96,7 +96,7 @@ class TaskRuns:
         if going and going.pid is None and worker.pid is not None:
             going.pid = worker.pid
             self._forking -= 1
-            self._tasks.started(going.task, going.run, worker.pid)
+            self._tasks.started(going.run, worker.pid)
 
     def exiting(self, worker: Worker, end: End, now: float, *, lines_follow: bool) -> None:
         """A worker is gone, or could not be forked; to be told before its pool hears of it."""
@@ -105,7 +105,8 @@ class TaskRuns:
             return
         self._forked(worker)
         if end.error is not None and worker.pid is None and not going.late:
-            self._tasks.delayed(going.run, end.error)
+            if self._tasks.may_begin(going.run):
+                self._tasks.delayed(going.run, end.error)
             return
         going.worker, going.end, going.gone_at = worker, end, now
         self._by_worker[worker.id] = worker.pool

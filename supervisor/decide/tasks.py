@@ -23,7 +23,8 @@ from supervisor.decide.moments import Moments
 from supervisor.decide.orders import Orders, Pausing, Resuming, Running
 from supervisor.decide.picture import picture
 from supervisor.decide.questions import Questions
-from supervisor.decide.recall import REMOVED, cut_short, lost, recall, removed
+from supervisor.decide.recall import recall, told
+from supervisor.decide.register import Register
 from supervisor.decide.run import Ended, Want, never, waiting_row
 from supervisor.decide.runs import Runs
 from supervisor.decide.schedule import Calendar, Schedule
@@ -55,10 +56,10 @@ class Tasks:
         self._schedule = partial(Schedule, calendar=calendar, random=random)
         self._moments = Moments(now, wall)
         self._runs = Runs()
-        self._rows: dict[str, TaskRow] = {}  # as they were last written
         self._news: list[Note] = []
         tokens = itertools.count(1)
         self._ledger, self._questions = Ledger(tokens), Questions(tokens)
+        self._register = Register(self._ledger)
         self._orders = Orders(self.tasks, self._ledger, self._begin_by_hand, self._let_go)
         self.configure(settings, stored)
 
@@ -94,23 +95,13 @@ class Tasks:
                 task.clock_set(wall)
                 self._settle(task)
 
-    def started(self, task: str, run: int, pid: int) -> None:
+    def started(self, run: int, pid: int) -> None:
         """A run was forked."""
-        found = self._runs.find(run)
-        if found and found[1].pid is None:
-            found[1].pid, found[1].trouble, why = pid, None, found[1].want
-            fields = {"task": task, "run": run, "by": why.by, "due": why.due, "pid": pid}
-            self._news.append(Note("task.started", None, fields))
+        self._news += self._runs.started(run, pid)
 
     def delayed(self, run: int, error: str) -> None:
         """A run could not be forked, and is tried again: people are told once."""
-        if (found := self._runs.find(run)) is None:
-            return
-        its, its_run = found
-        first, its_run.trouble = its_run.trouble is None, error
-        if first and not self._held(its_run.want):
-            fields = {"task": its.name, "run": run, "by": its_run.want.by, "due": its_run.want.due}
-            self._news.append(Note("task.delayed", None, {**fields, "reason": error}))
+        self._news += self._runs.delayed(run, error)
 
     def ended(
         self,
@@ -145,10 +136,7 @@ class Tasks:
             return
         its, its_run = found
         self._runs.over(run)
-        why = f"the master is {'stopping' if self.stopping else 'quiet'}, and it had not begun"
-        why += f": {its_run.trouble}" if its_run.trouble else ""
-        why += "" if its_run.want.hand else "; it stays due"
-        row = self._skip(its, its_run.want, its_run.row(), why)
+        row = self._skip(its_run.row(), its_run.unborn("stopping" if self.stopping else "quiet"))
         its.unborn(its_run, row, self._moments.wall)
         self._settle(its)
 
@@ -201,11 +189,12 @@ class Tasks:
     ) -> None:
         """These are the tasks from now on; ``stored``, where the state file was not known before."""
         wall = self._moments.wall
-        self._learn(stored)
+        self._runs.go_on_from(max((one.next_run for one in stored.values()), default=1))
+        self._news += self._register.learn(stored)
         for name in [name for name in self.tasks if name not in settings]:
             self._moments.set(name, None)
             self._never(self.tasks[name], "the task was removed")
-            self._forget(name, self.tasks.pop(name).row())
+            self._register.forget(self.tasks.pop(name).row(), wall)
         for name, its in settings.items():
             if name in self.tasks:
                 self.tasks[name].configured(its, self._schedule(its), wall)
@@ -214,7 +203,7 @@ class Tasks:
                 self._runs.take_over(self.tasks[name])
             self._settle(self.tasks[name])
         for name in stored.keys() - settings.keys():
-            self._forget(name, stored[name].task)
+            self._register.forget(stored[name].task, wall)
 
     def hush(self, on: bool) -> None:
         """Nothing begins by itself while it is quiet; what came due meanwhile was late, or missed."""
@@ -260,10 +249,8 @@ class Tasks:
             return
         if task.waiting and task.run is None:
             self._hold(task) if self._held(task.waiting) else self._begin(task, task.waiting)
-        row = task.row()
-        if row != self._rows.get(task.name) and not self._orders.covers(task.name):
-            self._rows[task.name] = row
-            self._ledger.write(row)
+        if not self._orders.covers(task.name):
+            self._register.keep(task.row())
         self._moments.set(task.name, self._moment(task))
 
     def _moment(self, task: Task) -> float | None:
@@ -295,35 +282,17 @@ class Tasks:
         want = task.waiting
         if want is not None and want.run is not None:
             task.waiting = None
-            self._skip(task, want, waiting_row(task.name, want, want.run, self._moments.wall), why)
+            self._skip(waiting_row(task.name, want, want.run, self._moments.wall), why)
 
-    def _skip(self, task: Task, want: Want, row: RunRow, why: str) -> RunRow:
+    def _skip(self, row: RunRow, why: str) -> RunRow:
         """A run that has a number will not begin."""
         row = never(row, why)
         self._ledger.write(row)
-        fields = {"task": task.name, "run": row["run"], "by": want.by, "due": want.due, "reason": why}
-        self._news.append(Note("task.skipped", None, fields))
+        self._news.append(told(row))
         return row
 
     def _let_go(self, name: str, row: TaskRow | None) -> None:
         """An order is done with a task; ``row`` is what is stored of it, where that is known."""
-        self._rows.pop(name, None)
-        if row is not None:
-            self._rows[name] = row
+        self._register.written(name, row)
         if name in self.tasks:
             self._settle(self.tasks[name])
-
-    # -- who there is ----------------------------------------------------------
-
-    def _learn(self, stored: Mapping[str, Stored]) -> None:
-        """What the state file holds."""
-        self._runs.go_on_from(max((one.next_run for one in stored.values()), default=1))
-        self._rows |= {name: one.task for name, one in stored.items()}
-        for row in cut_short(stored.values()):
-            self._ledger.write(row)
-            self._news.append(lost(row))
-
-    def _forget(self, name: str, row: TaskRow) -> None:
-        self._rows.pop(name, None)
-        if row["state"] != REMOVED:
-            self._ledger.write(removed(row, self._moments.wall))

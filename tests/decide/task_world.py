@@ -295,7 +295,7 @@ class World:
     def _forked(self, start: StartRun) -> None:
         if start.run in self.alive:
             self.forked.add(start.run)
-            self.tasks.started(start.task, start.run, 4000 + start.run)
+            self.tasks.started(start.run, 4000 + start.run)
 
     def _ends(self, run: int, body: Body) -> None:
         if start := self.alive.pop(run, None):
