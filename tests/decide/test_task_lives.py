@@ -67,6 +67,7 @@ COMMANDS = st.lists(
         st.tuples(st.just("stop"), SPANS),
         st.tuples(st.just("hush"), st.booleans()),
         st.tuples(st.just("forks"), st.sampled_from([0.0, 5.0, HOUR])),
+        st.tuples(st.just("stop unforked"), SPANS, SPANS),
         st.tuples(st.just("pause"), NTH, st.sampled_from([None, HOUR, 2 * DAY])),
         st.tuples(st.just("pause all"), st.sampled_from([None, HOUR])),
         st.tuples(st.just("resume"), NTH),
@@ -97,6 +98,11 @@ def obey(w: World, command: tuple[Any, ...]) -> None:
             getattr(w, what)(how)
         case ("forks", seconds):
             w.forks = seconds
+        case ("stop unforked", seconds, down):
+            w.forks = HOUR
+            w.wait(seconds)
+            w.stop(down)
+            w.forks = 0.0
         case ("pause all", seconds):
             w.pause(seconds=seconds)
         case ("resume all",):
@@ -155,7 +161,7 @@ def anything(random: Random) -> tuple[Any, ...]:
             *[("wait", random.expovariate(1 / (4 * DAY)))] * 8,
             ("jump", random.choice([HOUR, -HOUR, DAY, -DAY, 30.0, -30.0, 20 * DAY, -20 * DAY])),
             ("restart", random.choice([0.0, 30.0, HOUR, 3 * DAY])),
-            ("stop", random.choice([0.0, 30.0, HOUR, 3 * DAY])),
+            ("stop unforked", 20 * HOUR, random.choice([0.0, 30.0, HOUR, 3 * DAY])),
             ("forks", random.choice([0.0, 0.0, MINUTE])),
             ("hush", random.random() < 0.3),
             ("pause", name, random.choice([None, HOUR, 20 * DAY])),
