@@ -28,7 +28,7 @@ class TaskRow(TypedDict):
 
 
 class RunRow(TypedDict):
-    """One run; its key is `run`.  Written when it begins, and replaced whole when it ends."""
+    """One run; its key is `run`.  Written before it begins, and replaced whole when it ends."""
 
     run: int  # rises over all tasks, and over restarts
     task: str
@@ -36,7 +36,9 @@ class RunRow(TypedDict):
     due: float | None  # the due time that it is for
     started_at: float
     seconds: float | None  # how long it took; None while it runs, and where nobody saw its end
-    outcome: str  # "running", "ok", "failed", "timed out", "interrupted"; by hand: "queued", "skipped"
+    outcome: (
+        str  # "running", "ok", "failed", "timed out", "interrupted"; before it begins: "queued", "skipped"
+    )
     code: int | None
     signal: str | None  # by name
     reason: str | None  # why it did not go well, or was interrupted

@@ -22,6 +22,7 @@ Object = dict[str, Any]
 COLOURS = {"running": "green", "paused": "yellow", "errored": "red"}
 WIDEST = 20  # a longer name has a line of its own
 SHOWN = 3  # last lines of a run that went wrong
+QUIET = "the master is quiet: nothing that is due begins until 'supervisord-lite unquiet'"
 NAMED = 10  # names that are written out
 _STATE_FILE = re.compile("^state file .*?: ")
 
@@ -44,6 +45,8 @@ def listed(tasks: Object, now: datetime, width: int | None) -> Iterator[str]:
         line = f"{first:{column}}  {state:7}  {coming[name]:{second}}  {_last(task, now)}"
         yield _coloured(words.cut(line.rstrip(), width), state)
         yield from (words.cut(f"    {words.plain(note)}", width) for note in _notes(task, now))
+    if any(task.get("quiet") for task in tasks.values()):
+        yield QUIET
 
 
 def _coloured(line: str, state: str) -> str:
@@ -53,12 +56,22 @@ def _coloured(line: str, state: str) -> str:
 
 def _next(task: Object, now: datetime) -> str:
     when = moment(task.get("next_run"))
+    if _is_held(task, now):
+        return "due, held by quiet"
     return "-" if when is None else f"{clock(when, now)}, {ahead(when, now)}"
+
+
+def _is_held(task: Object, now: datetime) -> bool:
+    """It is due, and begins only when the master is quiet no more."""
+    when = moment(task.get("next_run"))
+    return bool(task.get("quiet")) and when is not None and when <= now
 
 
 def _last(task: Object, now: datetime) -> str:
     running, last = task.get("running"), task.get("last_run")
     if isinstance(running, dict):
+        if running.get("reason"):
+            return "cannot begin yet"
         since = moment(running.get("started_at"))
         return "runs now" if since is None else f"runs for {words.age(past(since, now))}"
     if not last:
@@ -77,10 +90,12 @@ def _notes(task: Object, now: datetime) -> Iterator[str]:
         yield f"paused{by}{left}{_because(task.get('reason'))}"
     if task.get("error") or task.get("state") == "errored":
         again = moment(task.get("next_run")) if task.get("state") == "errored" else None
-        trial = "" if again is None else f"; tried again {ahead(again, now)}"
+        trial = "" if again is None or _is_held(task, now) else f"; tried again {ahead(again, now)}"
         yield f"errored{_because(task.get('error') or task.get('reason'))}{trial}"
     elif task.get("failures"):
         yield f"failed {words.count(task['failures'], 'time')} in a row"
+    if (running := task.get("running")) and running.get("reason"):
+        yield f"run {running.get('run', '?')} cannot begin yet{_because(running['reason'])}"
     if task.get("waiting"):
         yield "one more run waits for this one"
 
@@ -103,7 +118,9 @@ def notable(tasks: Object) -> Iterator[str]:
     """Those that run now, and those that do not run by themselves."""
     for name, task in tasks.items():
         if isinstance(task.get("running"), dict):
-            yield f"{words.plain(name)}: runs now (run {task['running'].get('run', '?')})"
+            why = words.plain(task["running"].get("reason") or "")
+            how = f"cannot begin yet{_because(why)}" if why else "runs now"
+            yield f"{words.plain(name)}: {how} (run {task['running'].get('run', '?')})"
         if task.get("state") in {"paused", "errored"}:
             yield f"{words.plain(name)}: {task['state']}{_because(words.plain(task.get('reason') or ''))}"
 
@@ -125,7 +142,8 @@ def runs(found: Iterable[Object], width: int | None, *, whole: bool) -> Iterator
     yield f"{'RUN':>7}  {'STARTED':19}  {'TOOK':>6}  {'BY':10}  OUTCOME"
     for run in found:
         started, seconds = moment(run.get("started_at")), run.get("seconds")
-        when = "" if started is None else started.strftime("%Y-%m-%d %H:%M:%S")
+        begun = run.get("outcome") not in {"queued", "skipped"}
+        when = "" if started is None else started.strftime("%Y-%m-%d %H:%M:%S") if begun else "not begun"
         took = "" if seconds is None else words.age(seconds)
         by = words.cut(words.plain(run.get("by") or ""), width and 10)
         line = f"{run.get('run', '?'):>7}  {when:19}  {took:>6}  {by:10}  {outcome(run)}"

@@ -10,8 +10,11 @@ from supervisor.decide.task import Task
 from supervisor.stored import RunRow
 
 
-def picture(task: Task) -> dict[str, Any]:
-    """Plain data.  Of a paused task the next run is not known: its end may change it."""
+def picture(task: Task, *, quiet: bool) -> dict[str, Any]:
+    """Plain data.  Of a paused task the next run is not known: its end may change it.
+
+    While the master is ``quiet`` nothing begins by itself, also what is due.
+    """
     standing = task.standing
     return {
         "state": standing.state.value,
@@ -25,11 +28,14 @@ def picture(task: Task) -> dict[str, Any]:
         "failures": standing.failures,
         "running": _running(task.run) if task.run else None,
         "waiting": None if task.waiting is None else task.waiting.by,
+        "quiet": quiet,
     }
 
 
 def _running(run: Run) -> dict[str, Any]:
-    return {"run": run.number, "by": run.want.by, "started_at": run.started_at, "pid": run.pid}
+    """Also one that could not be forked yet, with the reason."""
+    fields = {"run": run.number, "by": run.want.by, "started_at": run.started_at, "pid": run.pid}
+    return {**fields, "reason": run.trouble}
 
 
 def _ended(row: RunRow | None) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ from supervisor.stored import RunRow, Stored, TaskRow
 
 REMOVED = "removed"
 GONE = "the master was gone"
+TOLD = ("task", "run", "by", "due", "reason")
 
 
 def recall(settings: TaskSettings, schedule: Schedule, stored: Stored | None, wall: float) -> Task:
@@ -58,9 +59,9 @@ def _cut(row: RunRow) -> RunRow:
     return never(row, GONE) if row["outcome"] == QUEUED else {**row, "outcome": INTERRUPTED, "reason": GONE}
 
 
-def lost(row: RunRow) -> Note:
-    """What people are told of it."""
-    fields = {"task": row["task"], "run": row["run"], "by": row["by"], "due": row["due"], "reason": GONE}
+def told(row: RunRow) -> Note:
+    """What people are told of a run that was interrupted, or skipped, without its end."""
+    fields = {key: value for key, value in row.items() if key in TOLD}
     return Note("task.interrupted" if row["outcome"] == INTERRUPTED else "task.skipped", None, fields)
 
 

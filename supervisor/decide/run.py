@@ -6,7 +6,7 @@ Knows what is written of it; knows nothing of schedules or of what follows.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from supervisor.exits import End, explain
 from supervisor.settings import TaskSettings
@@ -14,8 +14,16 @@ from supervisor.stored import RunRow
 
 RUNNING, OK, FAILED, TIMED_OUT, INTERRUPTED = "running", "ok", "failed", "timed out", "interrupted"
 QUEUED = "queued"  # of a run by hand that waits for the one before it
-SKIPPED = "skipped"  # of a run by hand that never began
+SKIPPED = "skipped"  # of a run that never began
 SCHEDULE, MISSED, RETRY = "schedule", "missed", "retry"
+
+
+class Before(NamedTuple):
+    """How far due times had been dealt with."""
+
+    anchor: float  # of the schedule that this is about
+    last_due: float | None
+    last_fired: float | None
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class Want:
     hand: bool = False  # a person wants it: it changes no state and needs none
     run: int | None = None  # its number, where somebody was told it already,
     asked_at: float = 0.0  # and when
+    before: Before | None = None  # when it was not wanted yet, where it is for a due time
 
     @property
     def trial(self) -> bool:
@@ -45,6 +54,17 @@ class Run:
     pid: int | None = None
     late: bool = False  # it had its time, and was told to stop
     counts: bool = True  # its task is still the one that it began for
+    trouble: str | None = None  # why it could not be forked yet
+
+    def told(self) -> dict[str, Any]:
+        """What people are told of it when it begins."""
+        return {"task": self.settings.name, "run": self.number, "by": self.want.by, "due": self.want.due}
+
+    def unborn(self, what: str) -> str:
+        """Why it will not begin, while the master is so."""
+        why = f"the master is {what}, and it had not begun"
+        why += f": {self.trouble}" if self.trouble else ""
+        return why if self.want.hand else f"{why}; it stays due"
 
     def row(self) -> RunRow:
         """What is written when it begins."""
@@ -72,7 +92,8 @@ class Ended:
     def reason(self, run: Run) -> str:
         """One clause that says why it failed."""
         if self.outcome == TIMED_OUT and run.settings.timeout is not None:
-            return f"timed out after {run.settings.timeout:g} s"
+            never = self.end.error or run.trouble
+            return f"timed out after {run.settings.timeout:g} s" + (f": {never}" if never else "")
         if self.why is not None:
             return self.why
         return explain(self.end, None) if self.end != End() else self.outcome

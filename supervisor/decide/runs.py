@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+from supervisor.decide.actions import Note
 from supervisor.decide.deadlines import Deadlines
 from supervisor.decide.run import Run, Want
 from supervisor.decide.task import Task
@@ -47,6 +48,19 @@ class Runs:
         """Whose it is; None when it is over, or was never begun."""
         task = self._whose.get(number)
         return (task, task.run) if task and task.run else None
+
+    def started(self, number: int, pid: int) -> Iterator[Note]:
+        """Fact: it was forked."""
+        if (found := self.find(number)) and found[1].pid is None:
+            found[1].pid, found[1].trouble = pid, None
+            yield Note("task.started", None, {**found[1].told(), "pid": pid})
+
+    def delayed(self, number: int, error: str) -> Iterator[Note]:
+        """Fact: it could not be forked, and is tried again.  People are told once."""
+        if found := self.find(number):
+            first, found[1].trouble = found[1].trouble is None, error
+            if first:
+                yield Note("task.delayed", None, {**found[1].told(), "reason": error})
 
     def over(self, number: int) -> None:
         """Fact: it has ended."""

@@ -23,7 +23,9 @@ Runs by hand change no state, however they end.  Due times that pass while it is
 not running were missed: leaving that state brings at most one run, and none
 but with ``missed = "once"``; a trial that went well stands for them.
 A run that is due while another goes on is skipped or waits, as `overlap` says; one
-for what was missed waits; one waits at most, and what waits by itself goes when the state does.
+for what was missed waits; one waits at most, and what waits by itself goes when the
+state does.  One that cannot begin, though nothing in here speaks against it, is put
+back: whatever it was for is as if it had not come yet.
 
 Knows nothing of other tasks, numbers or the store.  Times are wall times.
 """
@@ -34,7 +36,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from supervisor.decide.actions import Note
-from supervisor.decide.run import FAILED, MISSED, OK, RETRY, SCHEDULE, TIMED_OUT, Ended, Run, Want
+from supervisor.decide.run import (
+    FAILED,
+    MISSED,
+    OK,
+    RETRY,
+    SCHEDULE,
+    TIMED_OUT,
+    Before,
+    Ended,
+    Run,
+    Want,
+)
 from supervisor.decide.schedule import Schedule, signature
 from supervisor.decide.standing import Pause, Standing, State
 from supervisor.settings import TaskSettings
@@ -136,22 +149,36 @@ class Task:
         if self.due is None:
             return
         first, fresh = self.due, self._schedule.still_counts(self.anchor, self.due, wall)
-        self._deal_with(first, wall)
+        before = self._deal_with(first, wall)
         if fresh is None:
-            self._missed(first, "too late")
+            self._missed(first, "too late", before)
             return
         if fresh != first and self.settings.missed == "skip":
-            self._missed(first, "too late")
-        self._want(Want(SCHEDULE, fresh))
+            self._missed(first, "too late", before)
+            before = before._replace(last_due=first)
+        self._want(Want(SCHEDULE, fresh, before=before))
 
-    def _missed(self, due: float, why: str) -> None:
+    def _missed(self, due: float, why: str, before: Before) -> None:
         if self.settings.missed == "once":
-            self._want(Want(MISSED, due))
+            self._want(Want(MISSED, due, before=before))
         else:
             self._note("task.missed", {"due": due, "reason": why})
 
-    def _deal_with(self, due: float, wall: float) -> None:
+    def _deal_with(self, due: float, wall: float) -> Before:
+        before = Before(self.anchor, self.last_due, self.last_fired)
         self.last_due = self._schedule.dealt_with(self.anchor, due, wall)
+        self.reckon(wall)
+        return before
+
+    def put_back(self, want: Want, wall: float) -> None:
+        """It has not begun, and will not: what it was for is as it was before, if that is still so."""
+        before = want.before
+        if before is None or before.anchor != self.anchor:
+            return
+        if self.last_fired == want.due:
+            self.last_fired = before.last_fired
+        if self.last_due is not None:
+            self.last_due = None if before.last_due is None else min(before.last_due, self.last_due)
         self.reckon(wall)
 
     def _catch_up(self, wall: float, why: str | None) -> None:
@@ -159,9 +186,9 @@ class Task:
         if self.due is None or self.due + self._delay > wall:
             return
         first = self.due
-        self._deal_with(first, wall)
+        before = self._deal_with(first, wall)
         if why is not None:
-            self._missed(first, why)
+            self._missed(first, why, before)
 
     # -- people ----------------------------------------------------------------
 
@@ -211,6 +238,11 @@ class Task:
             self._failed(how.reason(run), wall)
         elif run.want.trial:
             self.standing = self.standing.postponed(wall)
+
+    def unborn(self, run: Run, wall: float) -> None:
+        """The run that was to begin never will."""
+        self.run = None
+        self.put_back(run.want, wall)
 
     def _succeeded(self, wall: float) -> None:
         before, self.standing = self.state, self.standing.succeeded(wall)

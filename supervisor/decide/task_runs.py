@@ -7,7 +7,8 @@
 
 So a run has readiness, acknowledgement, deadlines, a process group and a place in
 `stop.report` like any worker.  A fork that fails is tried again, as it is for
-any worker: the machine's fault is not held against the task.  Knows how a run
+any worker: the machine's fault is not held against the task.  Who is not forked yet
+when a stop begins, or quiet, is not, and that is no end: `Tasks.unborn`.  Knows how a run
 ended; what follows from that, and when one is due, is known by `tasks`.
 """
 
@@ -27,10 +28,9 @@ from supervisor.decide.run import FAILED, INTERRUPTED, OK
 from supervisor.decide.task_actions import Ask, Reply, Save, StartRun, StopRun
 from supervisor.decide.tasks import Tasks
 from supervisor.decide.worker import Worker
-from supervisor.exits import WORKER_DONE, End
+from supervisor.exits import WORKER_DONE, WORKER_REPLACE, End
 from supervisor.settings import RUNS, Seconds
 
-NEVER = "the master is stopping, and it had not begun"
 LAST_WORDS = 0.5  # seconds that the drainer has to tell the last lines of who is dead
 
 
@@ -43,7 +43,6 @@ class Going:
     pool: Pool
     pid: int | None = None  # as it was told to the tasks
     late: bool = False  # it had its time
-    why: str | None = None  # it could not be forked yet
     worker: Worker | None = None  # the one that is dead, while its last lines are waited for
     end: End | None = None
     gone_at: float = 0.0
@@ -97,7 +96,7 @@ class TaskRuns:
         if going and going.pid is None and worker.pid is not None:
             going.pid = worker.pid
             self._forking -= 1
-            self._tasks.started(going.task, going.run, worker.pid)
+            self._tasks.started(going.run, worker.pid)
 
     def exiting(self, worker: Worker, end: End, now: float, *, lines_follow: bool) -> None:
         """A worker is gone, or could not be forked; to be told before its pool hears of it."""
@@ -105,11 +104,14 @@ class TaskRuns:
         if going is None or worker.id not in going.pool.workers:
             return
         self._forked(worker)
-        if end.error is not None and not (going.late or self._tasks.stopping):
-            going.why = end.error
+        if end.error is not None and worker.pid is None and not going.late:
+            if self._tasks.may_begin(going.run):
+                self._tasks.delayed(going.run, end.error)
             return
         going.worker, going.end, going.gone_at = worker, end, now
         self._by_worker[worker.id] = worker.pool
+        # At once, where its end is not known: its pool would take it for a fork to be tried again.
+        lines_follow = lines_follow and end.error is None
         self._awaited.set(worker.pool, now + LAST_WORDS if lines_follow else now)
 
     def printed(self, worker: int, lines: Iterable[str]) -> None:
@@ -130,20 +132,22 @@ class TaskRuns:
         if going is None or going.run != action.run:
             self._tasks.ended(action.task, action.run, FAILED, error="it could not begin in time")
             return
+        if any(worker.asked_at is not None for worker in going.pool.workers.values()):
+            return  # a stop was sooner, and says how long it may still take
         going.late = True
         if going.pool.workers:
             self._pools.retire(going.pool, now, reason=action.reason)
         elif going.worker is None:
-            self._conclude(going, FAILED, End(error=going.why))
+            self._conclude(going, FAILED, End())
 
     def look(self, now: float) -> None:
         """Begin what there is room for; be done with what is over."""
         for name in self._awaited.due(now):
             self._over(self._going[name], ())
-        while self._queue and self._forking < FORKS_AT_ONCE and not self._tasks.stopping:
-            self._begin(self._queue.popleft())
-        if self._tasks.stopping:
+        if self._tasks.stopping or self._tasks.quiet:
             self._give_up_unborn()
+        while self._queue and self._forking < FORKS_AT_ONCE:
+            self._begin(self._queue.popleft())
 
     def plan(self, now: float) -> Iterator[Note | Save | Ask | Reply]:
         """What tasks want; what begins and ends of their runs is for the pools to do."""
@@ -169,12 +173,17 @@ class TaskRuns:
         self._forking += 1
 
     def _give_up_unborn(self) -> None:
-        """A stop has begun: who is not there yet never will be."""
-        for start in self._queue:
-            self._tasks.ended(start.task, start.run, INTERRUPTED, reason=NEVER)
-        self._queue.clear()
+        """Who is not there yet, and may not begin any more, will not be."""
+        queue, self._queue = self._queue, deque()
+        for start in queue:
+            if self._tasks.may_begin(start.run):
+                self._queue.append(start)
+            else:
+                self._tasks.unborn(start.run)
         for going in [g for g in self._going.values() if g.worker is None and not g.pool.workers]:
-            self._conclude(going, INTERRUPTED, End(error=going.why), why=NEVER)
+            if not self._tasks.may_begin(going.run):
+                self._forget(going)
+                self._tasks.unborn(going.run)
 
     def _over(self, going: Going, lines: tuple[str, ...]) -> None:
         assert going.worker is not None
@@ -182,14 +191,19 @@ class TaskRuns:
         worker, end = going.worker, going.end
         del self._by_worker[worker.id]
         self._awaited.drop(worker.pool)
-        cut = self._tasks.stopping and (worker.killed is not None or end.error is not None)
-        interrupted = not going.late and (cut or was_told(worker))
+        cut = self._tasks.stopping and worker.killed is not None
+        interrupted = not going.late and (cut or was_told(worker, end))
         outcome = INTERRUPTED if interrupted else OK if end.code == WORKER_DONE else FAILED
         why = reason(worker, end, asked=worker.asked_at is not None)
         if interrupted:
             why = f"the master is stopping ({why})" if self._tasks.stopping else "it was told to stop"
         seconds = going.gone_at - worker.born_at
         self._conclude(going, outcome, end, seconds=seconds, lines=lines, why=why)
+
+    def _forget(self, going: Going) -> None:
+        del self._going[going.pool.name]
+        self._forking -= going.pid is None
+        self._pools.end_run(going.pool)
 
     def _conclude(
         self,
@@ -201,9 +215,7 @@ class TaskRuns:
         lines: tuple[str, ...] = (),
         why: str | None = None,
     ) -> None:
-        del self._going[going.pool.name]
-        self._forking -= going.pid is None
-        self._pools.end_run(going.pool)
+        self._forget(going)
         self._tasks.ended(
             going.task,
             going.run,
@@ -217,10 +229,11 @@ class TaskRuns:
         )
 
 
-def was_told(worker: Worker) -> bool:
+def was_told(worker: Worker, end: End) -> bool:
     """Whether it left because the master, or a person, wanted it to, and so was not done by itself.
 
-    A target acknowledges nothing else; what a program means by STOPPING=1 is its own affair.
+    Of a person the master knows only that a target acknowledges, and a target may do so unasked: so it
+    makes no failure less of one.  What a program means by STOPPING=1 is its own affair.
     """
-    by_a_person = worker.settings.command is None and worker.acknowledged_at is not None
-    return worker.asked_at is not None or by_a_person
+    left = worker.settings.command is None and end.code in (WORKER_DONE, WORKER_REPLACE)
+    return worker.asked_at is not None or (left and worker.acknowledged_at is not None)

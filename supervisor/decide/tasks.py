@@ -23,10 +23,12 @@ from supervisor.decide.moments import Moments
 from supervisor.decide.orders import Orders, Pausing, Resuming, Running
 from supervisor.decide.picture import picture
 from supervisor.decide.questions import Questions
-from supervisor.decide.recall import REMOVED, cut_short, lost, recall, removed
+from supervisor.decide.recall import recall, told
+from supervisor.decide.register import Register
 from supervisor.decide.run import Ended, Want, never, waiting_row
 from supervisor.decide.runs import Runs
 from supervisor.decide.schedule import Calendar, Schedule
+from supervisor.decide.standing import State
 from supervisor.decide.task import Task
 from supervisor.decide.task_actions import TaskAction
 from supervisor.exits import End
@@ -54,10 +56,10 @@ class Tasks:
         self._schedule = partial(Schedule, calendar=calendar, random=random)
         self._moments = Moments(now, wall)
         self._runs = Runs()
-        self._rows: dict[str, TaskRow] = {}  # as they were last written
         self._news: list[Note] = []
         tokens = itertools.count(1)
         self._ledger, self._questions = Ledger(tokens), Questions(tokens)
+        self._register = Register(self._ledger)
         self._orders = Orders(self.tasks, self._ledger, self._begin_by_hand, self._let_go)
         self.configure(settings, stored)
 
@@ -66,14 +68,17 @@ class Tasks:
     def list(self) -> dict[str, dict[str, Any]]:
         """Every task as people see it, see `picture`; where nothing can be stored, each says so."""
         trouble = {"not_stored": self.trouble} if self.trouble else {}
-        return {name: picture(task) | trouble for name, task in self.tasks.items()}
+        return {name: picture(task, quiet=self.quiet) | trouble for name, task in self.tasks.items()}
+
+    def may_begin(self, run: int) -> bool:
+        """Whether a run that is not forked yet may still be."""
+        return (found := self._runs.find(run)) is None or not self._held(found[1].want)
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
         times = [self._orders.deadline(), self._ledger.deadline(), self._questions.deadline()]
+        times.append(self._runs.deadline())
         if not self.stopping:
-            times.append(self._runs.deadline())
-        if not (self.stopping or self.quiet):
             times.append(self._moments.earliest())
         return min((t for t in times if t is not None), default=None)
 
@@ -100,13 +105,13 @@ class Tasks:
                 task.clock_set(wall)
                 self._settle(task)
 
-    def started(self, task: str, run: int, pid: int) -> None:
+    def started(self, run: int, pid: int) -> None:
         """A run was forked."""
-        found = self._runs.find(run)
-        if found and found[1].pid is None:
-            found[1].pid, why = pid, found[1].want
-            fields = {"task": task, "run": run, "by": why.by, "due": why.due, "pid": pid}
-            self._news.append(Note("task.started", None, fields))
+        self._news += self._runs.started(run, pid)
+
+    def delayed(self, run: int, error: str) -> None:
+        """A run could not be forked, and is tried again: people are told once."""
+        self._news += self._runs.delayed(run, error)
 
     def ended(
         self,
@@ -133,6 +138,16 @@ class Tasks:
         how = Ended(outcome, End(code, signal, error), seconds, tuple(lines), reason).judged(its_run)
         self._ledger.write(how.row(its_run))
         its.ended(its_run, how, self._moments.wall)
+        self._settle(its)
+
+    def unborn(self, run: int) -> None:
+        """A run that was to begin may not any more, and was not forked: what it was for stays due."""
+        if (found := self._runs.find(run)) is None:
+            return
+        its, its_run = found
+        self._runs.over(run)
+        self._skip(its_run.row(), its_run.unborn("stopping" if self.stopping else "quiet"))
+        its.unborn(its_run, self._moments.wall)
         self._settle(its)
 
     def saved(self, token: int) -> None:
@@ -184,13 +199,14 @@ class Tasks:
     ) -> None:
         """These are the tasks from now on; ``stored``, where the state file was not known before."""
         wall = self._moments.wall
-        self._learn(stored)
+        self._runs.go_on_from(max((one.next_run for one in stored.values()), default=1))
+        self._news += self._register.learn(stored)
         for name in [name for name in self.tasks if name not in settings]:
             self._moments.set(name, None)
             self._never(gone := self.tasks.pop(name), "the task was removed")
             gone.removed()
             self._settle(gone)
-            self._forget(name, gone.row())
+            self._register.forget(gone.row(), wall)
         for name, its in settings.items():
             if name in self.tasks:
                 self.tasks[name].configured(its, self._schedule(its), wall)
@@ -199,19 +215,21 @@ class Tasks:
                 self._runs.take_over(self.tasks[name])
             self._settle(self.tasks[name])
         for name in stored.keys() - settings.keys():
-            self._forget(name, stored[name].task)
+            self._register.forget(stored[name].task, wall)
 
     def hush(self, on: bool) -> None:
         """Nothing begins by itself while it is quiet; what came due meanwhile was late, or missed."""
         self.quiet = on
+        for task in self.tasks.values():
+            self._settle(task)
 
     def stop(self) -> None:
         """Nothing begins any more.  What goes on is ended by whoever stops everything."""
         self.stopping = self._orders.stopping = True
         self._ledger.stop()
         for task in self.tasks.values():
-            task.drop_waiting("the master is stopping")
             self._never(task, "the master is stopping")
+            self._hold(task)
             self._settle(task)
 
     # -- the plan --------------------------------------------------------------
@@ -219,7 +237,7 @@ class Tasks:
     def plan(self, now: float) -> Plan:
         """What to do now.  A row stands before what would be done twice if it were lost."""
         self._moments.now = now
-        stops = [] if self.stopping else [*self._runs.late(now)]
+        stops = [*self._runs.late(now)]
         self._look_at_moments()
         orders = [*self._orders.plan(now, self._moments.wall)]
         self._look_at_moments()  # of what was commanded: it may have come by less than clocks can tell
@@ -229,13 +247,13 @@ class Tasks:
         return [*news, *orders, *saves, *self._runs.starts(), *stops, *others]
 
     def _look_at_moments(self) -> None:
-        while not (self.stopping or self.quiet) and (names := self._moments.due()):
+        while not self.stopping and (names := self._moments.due()):
             for name in names:
                 self._came(self.tasks[name])
 
     def _came(self, task: Task) -> None:
         """Its moment has, if the clock agrees."""
-        moment = task.moment()
+        moment = self._moment(task)
         if moment is not None and moment <= self._moments.wall:
             task.came(self._moments.wall)
         self._settle(task)
@@ -246,14 +264,29 @@ class Tasks:
         task.news.clear()
         if self.tasks.get(task.name) is not task:
             return
-        if task.waiting and task.run is None and not self.stopping:
-            run = self._runs.begin(task, task.waiting, self._moments.now, self._moments.wall)
-            self._ledger.write(run.row())
-        row = task.row()
-        if row != self._rows.get(task.name) and not self._orders.covers(task.name):
-            self._rows[task.name] = row
-            self._ledger.write(row)
-        self._moments.set(task.name, task.moment())
+        if task.waiting and task.run is None:
+            self._hold(task) if self._held(task.waiting) else self._begin(task, task.waiting)
+        if not self._orders.covers(task.name):
+            self._register.keep(task.row())
+        self._moments.set(task.name, self._moment(task))
+
+    def _moment(self, task: Task) -> float | None:
+        """When something will happen to it by itself; while it is quiet, a pause ends and nothing begins."""
+        return None if self.quiet and task.state is not State.PAUSED else task.moment()
+
+    def _held(self, want: Want) -> bool:
+        """Whether no such run may begin now."""
+        return self.stopping or (self.quiet and not want.hand)
+
+    def _begin(self, task: Task, want: Want) -> None:
+        run = self._runs.begin(task, want, self._moments.now, self._moments.wall)
+        self._ledger.write(run.row())
+
+    def _hold(self, task: Task) -> None:
+        """What waits by itself may not begin: it stays due."""
+        if task.waiting:
+            want, task.waiting = task.waiting, None
+            task.put_back(want, self._moments.wall)
 
     def _begin_by_hand(self, task: Task, by: str) -> RunRow:
         number, wall = self._runs.number(), self._moments.wall
@@ -267,30 +300,16 @@ class Tasks:
         want = task.waiting
         if want is not None and want.run is not None:
             task.waiting = None
-            row = waiting_row(task.name, want, want.run, want.asked_at)
-            self._ledger.write(never(row, why))
-            fields = {"task": task.name, "run": want.run, "by": want.by, "due": None, "reason": why}
-            self._news.append(Note("task.skipped", None, fields))
+            self._skip(waiting_row(task.name, want, want.run, want.asked_at), why)
+
+    def _skip(self, row: RunRow, why: str) -> None:
+        """A run that has a number will not begin."""
+        row = never(row, why)
+        self._ledger.write(row)
+        self._news.append(told(row))
 
     def _let_go(self, name: str, row: TaskRow | None) -> None:
         """An order is done with a task; ``row`` is what is stored of it, where that is known."""
-        self._rows.pop(name, None)
-        if row is not None:
-            self._rows[name] = row
+        self._register.written(name, row)
         if name in self.tasks:
             self._settle(self.tasks[name])
-
-    # -- who there is ----------------------------------------------------------
-
-    def _learn(self, stored: Mapping[str, Stored]) -> None:
-        """What the state file holds."""
-        self._runs.go_on_from(max((one.next_run for one in stored.values()), default=1))
-        self._rows |= {name: one.task for name, one in stored.items()}
-        for row in cut_short(stored.values()):
-            self._ledger.write(row)
-            self._news.append(lost(row))
-
-    def _forget(self, name: str, row: TaskRow) -> None:
-        self._rows.pop(name, None)
-        if row["state"] != REMOVED:
-            self._ledger.write(removed(row, self._moments.wall))

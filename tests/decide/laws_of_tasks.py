@@ -4,10 +4,12 @@ Knows the promises, and remembers what was begun, answered and interrupted; neve
 looks at how the core came to its plan.
 
 - two runs of a task are never alive at once, and a run is written down before it begins
-- nothing begins by itself while a person was told that it is paused, or while it is errored
+- nothing begins by itself while a person was told that it is paused, while it is
+  errored, or while the master is quiet
 - no due time fires twice, unless the clock was set back by more than one gap of the schedule
 - nothing begins early, or later than the grace without the policy ``missed = "once"``; a run that
   waited for the one before it came due by the clock as it was while that went on
+- what was due and had not begun when the master was stopped is due again
 - each interruption (a jump, a restart, a resumption) is made up for by one run at most, and there
   are no two runs within a gap of the schedule but for an interruption between them
 """
@@ -70,7 +72,7 @@ class Laws:
             if wall < since:
                 self.pauses[name] = (wall, until - since + wall)
 
-    def restarted(self, world: World, before: Mapping[str, Any]) -> None:
+    def restarted(self, world: World, before: Mapping[str, Any], owed: Mapping[str, float]) -> None:
         """What was stored holds: also for a master that was killed."""
         if self.trouble or world.disk not in ("good", "slow"):
             for one in world.settings:
@@ -79,10 +81,25 @@ class Laws:
             for name, shown in world.tasks.list().items():
                 was = before.get(name, shown)
                 assert [shown[key] for key in KEPT] == [was[key] for key in KEPT], "a restart changed it"
+            for name, due in owed.items():
+                following = world.tasks.tasks[name].due
+                assert following is not None, "a stop lost a due time"
+                assert following <= due, "a stop lost a due time"
+            self._forget_runs(world)
         self.trouble = False
         self.meanwhile.clear()
         for one in world.settings:
             self._interrupted(one.name)
+
+    def _forget_runs(self, world: World) -> None:
+        """Whose last run was for no due time: how far they were dealt with is all that is known."""
+        for name, its in world.tasks.tasks.items():
+            if its.last_fired is None and its.last_due is not None and name in self.latest:
+                self.latest[name] = max(self.latest[name], its.last_due)
+
+    def unborn(self, name: str) -> None:
+        """A stop found that its run had not begun: what it was for may come again."""
+        self.fired.get(name, set()).discard(self.latest.get(name, -math.inf))
 
     def changed(self, name: str) -> None:
         """It is another task now, or one of which nothing could be stored."""
@@ -96,6 +113,9 @@ class Laws:
 
     def resumed(self, name: str) -> None:
         self.pauses.pop(name, None)
+        self._interrupted(name)
+
+    def unquiet(self, name: str) -> None:
         self._interrupted(name)
 
     def removed(self, name: str) -> None:
@@ -130,6 +150,7 @@ class Laws:
         latest = max(world.wall, self.meanwhile.pop(start.task, world.wall))
         if start.by not in BY_ITSELF:
             return
+        assert not world.tasks.quiet, "it begins though the master is quiet"
         state = world.tasks.tasks[start.task].state.value
         assert state == ("errored" if start.by == "retry" else "running"), f"{start.by} while {state}"
         _, until = self.pauses.get(start.task, (0, 0))

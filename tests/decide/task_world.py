@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from laws_of_tasks import Laws
@@ -71,6 +72,8 @@ class World:
     now: float = 1000.0
     wall: float = BEGAN
     disk: str = "good"  # or "full", or "silent", or "slow": what it has written is confirmed later
+    forks: float = 0.0  # seconds until a run is forked
+    forked: set[int] = field(default_factory=set)
     rows: dict[str, Any] = field(default_factory=dict)
     runs: dict[int, Any] = field(default_factory=dict)
     log: list[tuple[float, Any]] = field(default_factory=list)  # with the wall time
@@ -144,18 +147,57 @@ class World:
         self.laws.clock_set(before, self.wall, self)
         self.turn()
 
-    def restart(self, down: float = 0.0, settings: list[TaskSettings] | None = None) -> None:
+    def stop(self, down: float = 0.0) -> None:
+        """The master is stopped in order, and another one begins."""
+        self.turn()
+        owed = self._owed() if self.disk == "good" and not self.laws.trouble else {}
+        self.tasks.stop()
+        for run in [run for run in self.alive if run not in self.forked]:
+            self.laws.unborn(self.alive.pop(run).task)
+            self.tasks.unborn(run)
+        for run in [*self.alive]:
+            self.end(run, "interrupted")
+        self.turn()
+        self.restart(down, owed=owed)
+
+    def _owed(self) -> dict[str, float]:
+        """What was due and has not begun, of schedules that still hold."""
+        owed = {}
+        for name, its in self.tasks.tasks.items():
+            run = its.run.want if its.run and its.run.number not in self.forked else None
+            befores = [want.before and (want.before.anchor, want.due) for want in (its.waiting, run) if want]
+            if dues := [found[1] for found in befores if found and found[0] == its.anchor]:
+                owed[name] = min(dues)
+        return owed
+
+    def restart(
+        self,
+        down: float = 0.0,
+        settings: list[TaskSettings] | None = None,
+        owed: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         """The master is killed, and another one begins with what was stored."""
         before = self.tasks.list() if settings is None and self.disk == "good" else {}
         self.alive.clear()
         self._queue.clear()
         self.unheard.clear()
+        self.forked.clear()
         self._pass(down)
         for one in settings or ():
             self.laws.changed(one.name)
         self.settings = self.settings if settings is None else settings
         self.tasks = self._born()
-        self.laws.restarted(self, before)
+        self.laws.restarted(self, before, owed)
+        self.turn()
+
+    def hush(self, on: bool) -> None:
+        self.turn()
+        self.tasks.hush(on)
+        for one in self.settings:
+            self.laws.unquiet(one.name)
+        for run in [run for run in self.alive if not (run in self.forked or self.tasks.may_begin(run))]:
+            self.laws.unborn(self.alive.pop(run).task)
+            self.tasks.unborn(run)
         self.turn()
 
     def configure(self, *settings: TaskSettings) -> list[Any]:
@@ -253,10 +295,15 @@ class World:
 
     def _fork(self, start: StartRun) -> None:
         self.alive[start.run] = start
-        self._later(0.0, lambda: self.tasks.started(start.task, start.run, 4000 + start.run))
+        self._later(self.forks, lambda: self._forked(start))
         body = self.bodies(start)
         if body.seconds is not None:
-            self._later(body.seconds, lambda: self._ends(start.run, body))
+            self._later(self.forks + body.seconds, lambda: self._ends(start.run, body))
+
+    def _forked(self, start: StartRun) -> None:
+        if start.run in self.alive:
+            self.forked.add(start.run)
+            self.tasks.started(start.run, 4000 + start.run)
 
     def _ends(self, run: int, body: Body) -> None:
         if start := self.alive.pop(run, None):

@@ -140,7 +140,7 @@ def test_an_end_that_is_told_twice_or_of_a_run_that_never_was_changes_nothing() 
     before = w.shown()
     w.tasks.ended("a", 1, "failed")
     w.tasks.ended("a", 99, "failed")
-    w.tasks.started("a", 99, 4711)
+    w.tasks.started(99, 4711)
     assert (w.turn(), w.shown()) == ([], before)
 
 

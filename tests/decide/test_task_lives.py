@@ -57,6 +57,10 @@ COMMANDS = st.lists(
         st.tuples(st.just("wait"), SPANS),
         st.tuples(st.just("jump"), JUMPS),
         st.tuples(st.just("restart"), SPANS),
+        st.tuples(st.just("stop"), SPANS),
+        st.tuples(st.just("hush"), st.booleans()),
+        st.tuples(st.just("forks"), st.sampled_from([0.0, 5.0, HOUR])),
+        st.tuples(st.just("stop unforked"), SPANS, SPANS),
         st.tuples(st.just("pause"), NTH, st.sampled_from([None, HOUR, 2 * DAY])),
         st.tuples(st.just("pause all"), st.sampled_from([None, HOUR])),
         st.tuples(st.just("resume"), NTH),
@@ -84,12 +88,15 @@ def born(ones: list[TaskSettings], how: int, **keys: Any) -> World:
 def obey(w: World, command: tuple[Any, ...]) -> None:
     names = [one.name for one in w.settings]
     match command:
-        case ("wait", seconds):
+        case ("wait" | "jump" | "restart" | "stop" | "hush" as what, how):
+            getattr(w, what)(how)
+        case ("forks", seconds):
+            w.forks = seconds
+        case ("stop unforked", seconds, down):
+            w.forks = HOUR
             w.wait(seconds)
-        case ("jump", seconds):
-            w.jump(seconds)
-        case ("restart", seconds):
-            w.restart(seconds)
+            w.stop(down)
+            w.forks = 0.0
         case ("pause all", seconds):
             w.pause(seconds=seconds)
         case ("resume all",):
@@ -137,6 +144,7 @@ def killed_on_the_brink(w: World, name: str) -> None:
 def nobody_is_silenced(w: World) -> None:
     """Who runs will be due within two gaps of its schedule."""
     w.wake()
+    w.hush(False)
     for one in w.settings:
         shown = w.shown(one.name)
         if shown["state"] == "running" and one.schedule not in ("never", *REAL):
@@ -163,6 +171,9 @@ def anything(random: Random) -> tuple[Any, ...]:
             *[("wait", random.expovariate(1 / (4 * DAY)))] * 8,
             ("jump", random.choice([HOUR, -HOUR, DAY, -DAY, 30.0, -30.0, 20 * DAY, -20 * DAY])),
             ("restart", random.choice([0.0, 30.0, HOUR, 3 * DAY])),
+            ("stop unforked", 20 * HOUR, random.choice([0.0, 30.0, HOUR, 3 * DAY])),
+            ("forks", random.choice([0.0, 0.0, MINUTE])),
+            ("hush", random.random() < 0.3),
             ("pause", name, random.choice([None, HOUR, 20 * DAY])),
             ("pause all", HOUR),
             ("resume", name),

@@ -17,7 +17,9 @@ from test_task_runs import with_tasks
 from supervisor.decide.actions import Finish, Note, Start
 from supervisor.decide.descent import GIVE_UP_SECONDS
 from supervisor.decide.stopping import Firmness
+from supervisor.decide.task_actions import Save
 from supervisor.exits import End
+from supervisor.stored import key
 
 pytestmark = pytest.mark.long  # of the interpreter's version they depend least
 
@@ -81,6 +83,17 @@ def obey(k: Kernel, what: str) -> None:
             k.freeze(3.0)
 
 
+def begun_while_quiet(notes: list[Note]) -> list[int]:
+    """Runs that were forked after the master had become quiet, and all that was in flight had come back."""
+    quiet, runs = False, []
+    for note in notes:
+        if note.event in ("master.quiet", "master.unquiet", "master.stopping"):
+            quiet = note.event == "master.quiet"
+        elif quiet and note.event == "task.started":
+            runs.append(note.fields["run"])
+    return runs
+
+
 @few
 @given(
     st.lists(TASKS, min_size=1, max_size=3),
@@ -118,5 +131,20 @@ def test_every_run_ends_once_and_a_stop_ends_all_in_time(  # noqa: PLR0917  # wh
     assert len(set(begun)) == len(begun), "a run begins twice"
     assert set(over.values()) <= {1}, "a run ends twice"
     assert set(begun) <= set(over) or k.notes("stop.stuck"), "a run has no end"
+    if store is not None:
+        nothing_is_lost(k, begun)
+    by = {note.fields["run"]: note.fields["by"] for note in notes if note.event == "task.started"}
+    assert all(by[run] == "hand" for run in begun_while_quiet(notes)), "it begins though it is quiet"
     starts = [time for time, a in k.log if isinstance(a, Start) and a.pool.startswith("tasks.")]
     assert all(time <= began for time in starts)
+
+
+def nothing_is_lost(k: Kernel, begun: list[int]) -> None:
+    """The state file says of no run that it has begun that has not, and what it was for stays due."""
+    stored = {key(row): row for _, a in k.log if isinstance(a, Save) for row in a.rows}
+    runs = [row for kind, row in stored.items() if kind[0] == "run"]
+    assert all(row["run"] in begun or row["outcome"] in ("skipped", "failed", "timed out") for row in runs)
+    for row in runs:
+        dealt_with = stored["task", row["task"]]["last_due"]
+        if row["outcome"] == "skipped" and row["due"] is not None and "is stopping" in row["reason"]:
+            assert dealt_with is None or dealt_with < row["due"], "a stop lost a due time"

@@ -1,4 +1,4 @@
-"""Runs of tasks among the pools: how they begin, how they end, and what a stop makes of them."""
+"""Runs of tasks among the pools: how they begin, and how they end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from task_world import task
 from supervisor.decide.actions import Kill, Note, Start, Stop
 from supervisor.decide.life import Life
 from supervisor.decide.replacement import FORKS_AT_ONCE
-from supervisor.decide.stopping import Firmness
 from supervisor.decide.task_actions import Reply, Save
 from supervisor.decide.tasks import Tasks
 from supervisor.exits import End
@@ -24,9 +23,15 @@ WORKS = Body(dies_after=5.0, dies_of=End(code=0))
 STUBBORN = Body(acknowledges_after=None, leaves_after=None)
 
 
-def with_tasks(*tasks: TaskSettings, body: Body = WORKS, stop_timeout: float = 30.0, **keys: Any) -> Kernel:
+def with_tasks(
+    *tasks: TaskSettings,
+    body: Body = WORKS,
+    stop_timeout: float = 30.0,
+    drain_delay: float = 0.0,
+    **keys: Any,
+) -> Kernel:
     """A life with these tasks and one pool, whose workers are good ones."""
-    whole = settings(pool(), stop_timeout=Seconds(stop_timeout))
+    whole = settings(pool(), stop_timeout=Seconds(stop_timeout), drain_delay=Seconds(drain_delay))
     known = {one.name: one for one in tasks}
     whole = replace(whole, tasks=known)
     made = Tasks(known, {}, lambda *_: None, lambda: 0.0, now=1000.0, wall=1000.0 + 1.7e9)
@@ -82,8 +87,23 @@ def test_a_run_that_cannot_be_forked_has_its_timeout_all_the_same() -> None:
     k = with_tasks(task(every=600, timeout=20), body=Body(fork_works=False))
     k.wait(700.0)
     [over] = k.notes("task.failed")
-    assert (over.fields["outcome"], over.fields["reason"]) == ("timed out", "timed out after 20 s")
+    why = "timed out after 20 s: fork: Resource temporarily unavailable"
+    assert (over.fields["outcome"], over.fields["reason"]) == ("timed out", why)
     assert k.life.everybody.runs == {}
+
+
+def test_why_a_run_cannot_begin_is_told_once_and_shown_as_long_as_that_lasts() -> None:
+    k = with_tasks(task(every=600), body=Body(fork_works=False))
+    k.wait(700.0)
+    assert len(run_starts(k)) > 3
+    [told] = k.notes("task.delayed")
+    why = "fork: Resource temporarily unavailable"
+    assert (told.fields["run"], told.fields["by"], told.fields["reason"]) == (1, "schedule", why)
+    assert k.life.tasks.list()["a"]["running"]["reason"] == why
+    k.bodies = lambda _: GOOD
+    k.wait(60.0)
+    shown = k.life.tasks.list()["a"]["running"]
+    assert (shown["pid"] > 0, shown["reason"]) == (True, None)
 
 
 def test_a_run_that_is_late_is_told_and_killed_after_the_stop_timeout() -> None:
@@ -110,49 +130,6 @@ def test_many_that_are_due_at_once_are_forked_a_few_at_a_time() -> None:
     assert max(sizes) <= FORKS_AT_ONCE
     k.wait(1.0)
     assert len(run_starts(k)) == 100
-
-
-@pytest.mark.parametrize(
-    ("firmness", "status"), [(Firmness.STOP, 0), (Firmness.RESTART, 4), (Firmness.FORCE, 3)]
-)
-def test_a_stop_interrupts_a_run_and_what_is_written_of_it_is_stored_first(
-    firmness: Firmness, status: int
-) -> None:
-    """However it is stopped; the disk takes a while."""
-    k = with_tasks(task(every=60), body=GOOD, store=0.4)
-    k.wait(61.0)
-    k.life.ask(firmness, "now", k.now)
-    k.until(lambda: k.finished)
-    assert k.status == status
-    assert [event for event, _ in ends(k)] == ["task.interrupted"]
-    assert not k.life.tasks.unwritten
-    assert [w["worker"] for w in k.report["workers"]] == ["a.0", "tasks.a.0"]
-
-
-@pytest.mark.parametrize(
-    ("store", "for_so_long", "within"),
-    [({"store": None}, 5.0, 4.0), ({"store": None}, 61.0, 0.0), ({"store_works": False}, 61.0, 0.0)],
-)
-def test_a_disk_that_does_not_answer_or_fails_does_not_hold_up_a_stop(
-    store: dict[str, Any], for_so_long: float, within: float
-) -> None:
-    """It has the stop's own deadline; known to be silent or to fail, it is not waited for at all."""
-    k = with_tasks(task(every=60), body=GOOD, stop_timeout=4.0, **store)
-    k.wait(for_so_long)
-    began = k.now
-    k.life.ask(Firmness.STOP, "SIGTERM", k.now)
-    k.until(lambda: k.finished)
-    assert k.status == 0
-    assert k.now - began == pytest.approx(within, abs=0.9)
-
-
-def test_a_run_that_was_never_forked_is_interrupted_by_a_stop() -> None:
-    k = with_tasks(task(every=60), body=Body(fork_works=False))
-    k.wait(61.0)
-    k.life.ask(Firmness.STOP, "SIGTERM", k.now)
-    k.until(lambda: k.finished)
-    assert [event for event, _ in ends(k)] == ["task.interrupted"]
-    assert k.status == 0
 
 
 def test_nothing_begins_while_it_is_quiet_and_what_was_due_long_ago_was_missed() -> None:
@@ -217,6 +194,39 @@ def test_a_run_that_a_person_told_to_leave_is_not_held_against_the_task(
     assert k.life.tasks.list()["a"]["failures"] == 0
 
 
+RAISED, KILLED = Body(leaves_with=1), Body(leaves_after=None)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (RAISED, "exit status 1: app:run raised: ValueError: a bug"),
+        (KILLED, "SIGKILL, not sent by supervisord-lite: out of memory?"),
+    ],
+)
+def test_a_failure_is_one_though_the_run_has_said_that_it_was_told_to_stop(body: Body, why: str) -> None:
+    """The master cannot tell whether it was: a task that always says so would never be errored."""
+    k = with_tasks(task(every=60), body=body)
+    k.wait(61.0)
+    worker, home = k.worker("tasks.a.0"), k.life.everybody.runs["tasks.a"]
+    told_by_a_person(k)
+    home.told(worker.id, None, None, None, "app:run raised: ValueError: a bug")
+    k.turn()
+    if body is KILLED:
+        k.ends(worker.id, End(signal=9))
+    k.wait(1.0)
+    assert ends(k) == [("task.failed", why)]
+    assert k.life.tasks.list()["a"]["state"] == "errored"
+
+
+def test_a_run_that_acknowledges_and_does_not_leave_is_killed_and_has_failed() -> None:
+    k = with_tasks(task(every=60), body=Body(leaves_after=None), stop_timeout=3.0)
+    k.wait(61.0)
+    told_by_a_person(k)
+    k.wait(5.0)
+    assert ends(k) == [("task.failed", "SIGKILL by supervisord-lite: did not stop in 3.0 s")]
+
+
 def test_a_row_is_saved_before_the_fork_that_it_is_of() -> None:
     """What would be done twice if it were lost stands first in the plan."""
     k = with_tasks(task(every=60))
@@ -237,25 +247,3 @@ def test_the_history_keeps_why_a_run_did_not_go_well() -> None:
     k.wait(2.0)
     rows = [row for _, a in k.log if isinstance(a, Save) for row in a.rows if row.get("outcome") == "failed"]
     assert [row["reason"] for row in rows] == ["exit status 1: app:run raised: RuntimeError: no disk"]
-
-
-def test_a_program_that_the_stop_signal_ends_is_said_to_have_been_asked() -> None:
-    k = with_tasks(
-        replace(task(every=60), target=None, command=("sleep", "1000")), body=Body(leaves_after=None)
-    )
-    k.wait(61.0)
-    worker = k.worker("tasks.a.0")
-    k.life.ask(Firmness.STOP, "SIGTERM", k.now)
-    k.turn()
-    k.ends(worker.id, End(signal=15))
-    k.until(lambda: k.finished)
-    assert ends(k) == [("task.interrupted", "the master is stopping (SIGTERM, as asked)")]
-
-
-def test_a_slow_disk_is_no_process_that_survives_sigkill() -> None:
-    """The stop waits for it longer than it would for those; then it ends as it should."""
-    k = with_tasks(task(every=60), body=GOOD, stop_timeout=20.0, store=None)
-    k.wait(61.0)
-    k.life.ask(Firmness.STOP, "SIGTERM", k.now)
-    k.until(lambda: k.finished)
-    assert (k.status, k.notes("stop.stuck")) == (0, [])

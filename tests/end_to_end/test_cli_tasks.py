@@ -99,6 +99,33 @@ def test_list_fits_the_terminal_or_is_whole_where_there_is_none(stage: Stage) ->
         assert words in shown, shown
 
 
+def test_list_says_what_is_due_and_held_by_quiet(stage: Stage) -> None:
+    """Not "now" for as long as that lasts."""
+    stage.results["tasks.list"] = {
+        "vacuum": task(next_run=at(-70), quiet=True),
+        "purge": task("errored", error="exit status 1", next_run=at(-70), quiet=True),
+        "report": task(quiet=True),
+    }
+    shown = on(stage, "tasks", "list").stdout
+    assert (shown.count("due, held by quiet"), shown.count("in 4 min"), shown.count("now")) == (2, 1, 0)
+    assert shown.count("the master is quiet: nothing that is due begins") == 1
+
+
+def test_list_and_status_say_why_a_run_cannot_begin(stage: Stage) -> None:
+    why = "cannot start: Too many open files"
+    stage.results["tasks.list"] = {"vacuum": task(running={"run": 9, "started_at": at(-30), "reason": why})}
+    shown = on(stage, "tasks", "list").stdout
+    assert "in 4 min  cannot begin yet\n" in shown
+    assert f"    run 9 cannot begin yet: {why}" in shown
+
+
+def test_a_run_that_never_began_is_not_said_to_have_started(stage: Stage) -> None:
+    stage.results["tasks.history"] = {"runs": [past_run(7, "skipped", seconds=None, reason="it stays due")]}
+    shown = on(stage, "tasks", "history", "vacuum").stdout
+    assert "not begun" in shown
+    assert "2023" not in shown
+
+
 def test_times_are_local_and_read_from_both_ways_of_writing_them(stage: Stage) -> None:
     """A number is seconds since the epoch."""
     night = datetime(2026, 1, 5, 3, 0, tzinfo=timezone.utc)
