@@ -27,7 +27,7 @@ def recall(settings: TaskSettings, schedule: Schedule, stored: Stored | None, wa
         return Task(settings, schedule, wall)
     row = stored.task
     same = row["schedule"] == signature(settings)
-    since = (row["anchor"], _dealt_with(stored)) if same else None
+    since = (row["anchor"], _dealt_with(stored, wall)) if same else None
     standing, cut = recalled(row).set_back(wall), {run["run"]: run for run in cut_short([stored])}
     if any(run["by"] == RETRY for run in cut.values()):
         standing = standing.postponed(wall)
@@ -39,15 +39,23 @@ def recall(settings: TaskSettings, schedule: Schedule, stored: Stored | None, wa
         standing=standing,
         since=since,
         last_run=last,
-        last_fired=stored.last_fired,
+        last_fired=_fired(stored.last_fired, *since) if since else stored.last_fired,
     )
 
 
-def _dealt_with(stored: Stored) -> float | None:
-    """Up to which due time: the row of a run may be there without that of its task, see `orders`."""
+def _dealt_with(stored: Stored, wall: float) -> float | None:
+    """Up to which due time: the row of a run may be there without that of its task, see `orders`.
+
+    What is still to come had its run before the clock was set back, and comes anew.
+    """
     last_due, fired = stored.task["last_due"], stored.last_fired
     known = stored.task["anchor"] if last_due is None else last_due
-    return fired if fired is not None and fired > known else last_due
+    return fired if fired is not None and known < fired <= wall else last_due
+
+
+def _fired(fired: float | None, anchor: float, last_due: float | None) -> float | None:
+    """The last due time that had a run, of those that are dealt with."""
+    return None if fired is None else min(fired, anchor if last_due is None else last_due)
 
 
 def cut_short(stored: Iterable[Stored]) -> list[RunRow]:

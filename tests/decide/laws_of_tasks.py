@@ -85,17 +85,10 @@ class Laws:
                 following = world.tasks.tasks[name].due
                 assert following is not None, "a stop lost a due time"
                 assert following <= due, "a stop lost a due time"
-            self._forget_runs(world)
         self.trouble = False
         self.meanwhile.clear()
         for one in world.settings:
             self._interrupted(one.name)
-
-    def _forget_runs(self, world: World) -> None:
-        """Whose last run was for no due time: how far they were dealt with is all that is known."""
-        for name, its in world.tasks.tasks.items():
-            if its.last_fired is None and its.last_due is not None and name in self.latest:
-                self.latest[name] = max(self.latest[name], its.last_due)
 
     def unborn(self, name: str) -> None:
         """A stop found that its run had not begun: what it was for may come again."""
@@ -166,7 +159,8 @@ class Laws:
 
     def _came(self, start: StartRun, due: float, latest: float, world: World) -> None:
         """By the clock as it is; or as it was while the run that it waited for went on."""
-        waited = start.settings.overlap == "queue" and self.over.get(start.task) == world.now
+        waits = start.settings.overlap == "queue" or start.by == "missed"
+        waited = waits and self.over.get(start.task) == world.now
         assert due <= (latest if waited else world.wall) + 1e-6, "too early"
         if start.by == "schedule" and not waited:
             assert world.wall - due <= GRACE + start.settings.jitter + SLACK, "too late"

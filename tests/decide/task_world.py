@@ -80,6 +80,7 @@ class World:
     alive: dict[int, StartRun] = field(default_factory=dict)
     check: bool = True
     unheard: list[Save] = field(default_factory=list)  # what a silent store was told
+    unconfirmed: set[int] = field(default_factory=set)  # what it has written, and not said yet
     written: list[Any] = field(default_factory=list)  # rows, in order
     _queue: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     _count: int = 0
@@ -177,10 +178,12 @@ class World:
         owed: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         """The master is killed, and another one begins with what was stored."""
-        before = self.tasks.list() if settings is None and self.disk == "good" else {}
+        known = settings is None and self.disk == "good" and not self.unconfirmed
+        before = self.tasks.list() if known else {}
         self.alive.clear()
         self._queue.clear()
         self.unheard.clear()
+        self.unconfirmed.clear()
         self.forked.clear()
         self._pass(down)
         for one in settings or ():
@@ -284,7 +287,12 @@ class World:
                 self.runs[row["run"]] = row
             else:
                 self.rows[row["task"]] = row
-        self._later(SLOW if self.disk == "slow" else 0.0, lambda: tasks.saved(token))
+        self.unconfirmed.add(token)
+        self._later(SLOW if self.disk == "slow" else 0.0, lambda: self._confirm(tasks, token))
+
+    def _confirm(self, tasks: Tasks, token: int) -> None:
+        self.unconfirmed.discard(token)
+        tasks.saved(token)
 
     def wake(self) -> list[Any]:
         """The silent store does all that it was told."""
