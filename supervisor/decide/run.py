@@ -64,7 +64,7 @@ class Run:
         """Why it will not begin, while the master is so."""
         why = f"the master is {what}, and it had not begun"
         why += f": {self.trouble}" if self.trouble else ""
-        return why if self.want.hand else f"{why}; it stays due"
+        return why if self.want.hand or not self.counts else f"{why}; it stays due"
 
     def row(self) -> RunRow:
         """What is written when it begins."""

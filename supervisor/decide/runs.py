@@ -33,15 +33,13 @@ class Runs:
         """One that no other run has."""
         return next(self._numbers)
 
-    def begin(self, task: Task, want: Want, now: float, wall: float) -> Run:
+    def begin(self, task: Task, want: Want, wall: float) -> Run:
         """The run that is wanted begins with the next plan."""
         number = self.number() if want.run is None else want.run
         run = Run(number, want, task.settings, wall)
         task.began(run)
         self._whose[number] = task
         self._starts.append(StartRun(task.name, number, want.by, task.settings))
-        if task.settings.timeout is not None:
-            self._timeouts.set(number, now + task.settings.timeout)
         return run
 
     def find(self, number: int) -> tuple[Task, Run] | None:
@@ -49,18 +47,24 @@ class Runs:
         task = self._whose.get(number)
         return (task, task.run) if task and task.run else None
 
-    def started(self, number: int, pid: int) -> Iterator[Note]:
-        """Fact: it was forked."""
+    def started(self, number: int, pid: int, now: float) -> Iterator[Note]:
+        """Fact: it was forked.  From now on it has its time."""
         if (found := self.find(number)) and found[1].pid is None:
             found[1].pid, found[1].trouble = pid, None
+            self._time(found[1], now)
             yield Note("task.started", None, {**found[1].told(), "pid": pid})
 
-    def delayed(self, number: int, error: str) -> Iterator[Note]:
-        """Fact: it could not be forked, and is tried again.  People are told once."""
+    def delayed(self, number: int, error: str, now: float) -> Iterator[Note]:
+        """Fact: it could not be forked, and is tried again for as long as it may take.  Told once."""
         if found := self.find(number):
             first, found[1].trouble = found[1].trouble is None, error
             if first:
+                self._time(found[1], now)
                 yield Note("task.delayed", None, {**found[1].told(), "reason": error})
+
+    def _time(self, run: Run, now: float) -> None:
+        if run.settings.timeout is not None:
+            self._timeouts.set(run.number, now + run.settings.timeout)
 
     def over(self, number: int) -> None:
         """Fact: it has ended."""

@@ -107,11 +107,11 @@ class Tasks:
 
     def started(self, run: int, pid: int) -> None:
         """A run was forked."""
-        self._news += self._runs.started(run, pid)
+        self._news += self._runs.started(run, pid, self._moments.now)
 
     def delayed(self, run: int, error: str) -> None:
         """A run could not be forked, and is tried again: people are told once."""
-        self._news += self._runs.delayed(run, error)
+        self._news += self._runs.delayed(run, error, self._moments.now)
 
     def ended(
         self,
@@ -279,7 +279,7 @@ class Tasks:
         return self.stopping or (self.quiet and not want.hand)
 
     def _begin(self, task: Task, want: Want) -> None:
-        run = self._runs.begin(task, want, self._moments.now, self._moments.wall)
+        run = self._runs.begin(task, want, self._moments.wall)
         self._ledger.write(run.row())
 
     def _hold(self, task: Task) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bodies import GOOD, Body, pool, settings
-from kernel import Kernel
+from kernel import HookBody, Kernel
 from task_world import task
 
 from supervisor.decide.actions import Kill, Note, Start, Stop
@@ -130,6 +130,15 @@ def test_many_that_are_due_at_once_are_forked_a_few_at_a_time() -> None:
     assert max(sizes) <= FORKS_AT_ONCE
     k.wait(1.0)
     assert len(run_starts(k)) == 100
+
+
+def test_a_run_has_its_time_from_when_it_may_be_forked() -> None:
+    """Not from when it was due: a hook of the master's took longer here than a run may."""
+    slow = {"on_start": [HookBody(5.0)]}
+    k = with_tasks(task(every=2.5, timeout=2), body=Body(dies_after=1.0, dies_of=End(code=0)), hooks=slow)
+    k.wait(7.0)
+    assert run_starts(k) == [1005.0]
+    assert ends(k) == [("task.finished", None)]
 
 
 def test_nothing_begins_while_it_is_quiet_and_what_was_due_long_ago_was_missed() -> None:
