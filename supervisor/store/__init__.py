@@ -166,7 +166,6 @@ def load(path: str) -> dict[str, Stored]:
 
 def _stored(store: Store) -> dict[str, Stored]:
     runs, next_run = {run["task"]: run for run in store.last_runs()}, store.next_run()
-    fired = store.last_fired()
     unfinished: dict[str, list[RunRow]] = {}
     for run in store.unfinished():
         unfinished.setdefault(run["task"], []).append(run)

@@ -78,6 +78,7 @@ def hold(path: str, patience: float = 0.0) -> int:
 
 
 def _lock(fd: int, patience: float) -> None:
+    # Looked at again and again, as nothing tells when a lock is let go; no loop runs in here yet.
     until = time.monotonic() + patience
     while True:
         try:
