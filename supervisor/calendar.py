@@ -123,9 +123,26 @@ def _read(number: int, part: str) -> list[Any] | None:
         return None
 
 
+class _Real(CronSim):
+    """Where clocks skip the midnight of a day, cronsim also leaves out the hour after that."""
+
+    def advance_month(self) -> None:
+        super().advance_month()
+        self._exist()
+
+    def advance_day(self) -> bool:
+        moved = super().advance_day()
+        self._exist()
+        return moved
+
+    def _exist(self) -> None:
+        if self.dt.tzinfo is not None:
+            self.dt = self.dt.astimezone(timezone.utc).astimezone(self.dt.tzinfo)
+
+
 def _search(schedule: str, place: tzinfo, after: float) -> float | None:
     # In an hour that is repeated cronsim goes on from the clock on the wall, and so may look back.
-    for due in CronSim(schedule, datetime.fromtimestamp(after, place)):
+    for due in _Real(schedule, datetime.fromtimestamp(after, place)):
         if due.timestamp() > after:
             return due.timestamp()
     return None

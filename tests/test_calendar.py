@@ -45,6 +45,13 @@ def test_a_time_that_does_not_exist_is_due_once_at_the_next_moment() -> None:
     assert dues("30 2 * * *", "2026-03-28", "2026-03-31") == ["28 02:30", "29 03:00", "30 02:30"]
 
 
+@pytest.mark.parametrize("days", ["* * SUN", "8 * *", "* 3 SUN"])
+def test_the_hour_after_a_midnight_that_does_not_exist_is_there(days: str) -> None:
+    """In Havana the 8th of March 2026, a Sunday, begins at 1:00."""
+    found = dues(f"*/30 1 {days}", "2026-03-02", "2026-03-09", "America/Havana")
+    assert found == ["08 01:00", "08 01:30"]
+
+
 def test_a_time_that_exists_twice_is_due_once() -> None:
     assert dues("30 2 * * *", "2026-10-24", "2026-10-27") == ["24 02:30", "25 02:30", "26 02:30"]
 
