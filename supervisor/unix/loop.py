@@ -99,8 +99,7 @@ class Loop:
                 seen.append(Seen(kind, key, fd, events))
         # Taken after the drain: a signal that comes between the two has left its byte behind.
         noted, self._noted = self._noted, []
-        _keep_the_last(noted, order)
-        return [Seen("signal", number, -1, 0) for number in noted] + seen
+        return [Seen("signal", number, -1, 0) for number in _the_last(noted, order)] + seen
 
     def _drain(self) -> bytes:
         data = bytearray()
@@ -117,16 +116,19 @@ class Loop:
         self._wake.close()
 
 
-def _keep_the_last(noted: list[int], order: bytes) -> None:
+def _the_last(noted: list[int], order: bytes) -> list[int]:
     """Of TSTP and CONT the last one counts, but Python calls the handlers by number, CONT first.
 
     The bytes of these two are in the order of delivery, as each takes the other away while that is
     pending (signal(7)).  Those of others are not: what is delivered at once is handled backwards.
+    So a byte counts also without a note: one that came after the drain was noted in the turn before,
+    together with an earlier signal of its kind.
     """
-    pair = (signal.SIGTSTP, signal.SIGCONT)
-    if all(number in noted for number in pair):
-        # A byte that is not there yet came after the others.
-        noted.remove(min(pair, key=lambda number: order.rfind(number) if number in order else len(order)))
+    pair = (int(signal.SIGTSTP), int(signal.SIGCONT))
+    told = [number for number in pair if number in order]
+    if told:
+        return [n for n in noted if n not in pair] + [max(told, key=order.rfind)]
+    return [n for n in noted if n != pair[0] or pair[1] not in noted]
 
 
 def close_inherited(keep: Iterable[int]) -> None:

@@ -16,15 +16,16 @@ from supervisor.unix.loop import WRITE, Loop, Seen
 from supervisor.unix.signals import block_signals, set_mask
 
 KINDS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGRTMIN + 3)
+LEVELS = (signal.SIGTSTP, signal.SIGCONT)
 
 
 @pytest.fixture
 def loop() -> Iterator[Loop]:
     """A loop that hears some signals; afterwards all is as it was."""
-    before = {number: signal.getsignal(number) for number in KINDS}
+    before = {number: signal.getsignal(number) for number in (*KINDS, *LEVELS)}
     wakeup = signal.set_wakeup_fd(-1)
     loop = Loop()
-    loop.listen(KINDS)
+    loop.listen((*KINDS, *LEVELS))
     yield loop
     loop.close()
     signal.set_wakeup_fd(wakeup)
@@ -105,6 +106,26 @@ def test_blocked_signals_are_seen_when_the_mask_opens(loop: Loop) -> None:
     finally:
         set_mask(mask)
     assert signals(loop.poll(None)) == [signal.SIGHUP]
+
+
+def test_the_last_of_tstp_and_cont_is_seen_last_also_if_it_comes_while_they_are_read(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was noted already, with the one before it: its byte has to do."""
+    pid, drain = os.getpid(), loop._drain
+    os.kill(pid, signal.SIGCONT)
+    os.kill(pid, signal.SIGTSTP)
+
+    def drain_and_hear_of_another() -> bytes:
+        monkeypatch.undo()
+        order = drain()
+        os.kill(pid, signal.SIGCONT)
+        return order
+
+    monkeypatch.setattr(loop, "_drain", drain_and_hear_of_another)
+    assert signals(loop.poll(loop.now())) == [signal.SIGTSTP]
+    assert signals(loop.poll(loop.now())) == [signal.SIGCONT]
+    assert signals(loop.poll(loop.now())) == []
 
 
 def test_more_ready_descriptors_than_one_turn_takes(loop: Loop) -> None:
