@@ -66,6 +66,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "warning",
         "task {task} leaves out [run {run}|a run][ that was due at {due}][: {reason}]",
     ),
+    "stream.dropped": ("warning", "lines are left out here: they came faster than they were read"),
     "task.unsaved": ("error", _UNSAVED + "[: {reason}]"),
     "task.stored": ("info", "the state file can be written again[ ({reason})][; runs not recorded: {lost}]"),
     "task.paused": ("info", "task {task} is paused[ by {by}][ until {until}][: {reason}]"),

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timezone
 
+from supervisor import log
 from supervisor.control.client import Client, ControlError, Event, LeftError, NoMasterError
 
 DROPPED = "stream.dropped"
@@ -40,7 +40,7 @@ class Stream:
             event = {"event": DROPPED}
         if event is not None and event.get("event") == DROPPED:
             self._follow_anew()
-            event = _gap()
+            event = log.make(DROPPED, wall=time.time())
         if event is not None:
             self._last = event.get("event")
         return event
@@ -65,9 +65,3 @@ def streamed(client: Client) -> Iterator[Stream]:
 def left() -> ControlError:
     """What to say when the master has left and nobody asked it to."""
     return ControlError("the master left meanwhile; its log says why")
-
-
-def _gap() -> Event:
-    message = "lines are left out here: they came faster than they were read"
-    now = datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="milliseconds")
-    return {"time": now.replace("+00:00", "Z"), "level": "warning", "event": DROPPED, "message": message}

@@ -13,7 +13,6 @@ from supervisor.cli import words
 from supervisor.cli.follow import SILENCE, Following, following
 from supervisor.cli.stream import DROPPED, left
 from supervisor.control.client import Client, ControlError, Event
-from supervisor.control.tasks import MOST_RUNS
 from supervisor.exits import ClientExit, signal_number
 
 # The event of an end, by outcome; all other outcomes are failures.
@@ -78,7 +77,7 @@ def _ended(followed: Following, name: str, run: int) -> Event | None:
     task = followed.ask("tasks.list").get(name) or {}
     if (task.get("running") or {}).get("run") == run:
         return None
-    history = followed.ask("tasks.history", name=name, limit=MOST_RUNS)["runs"]
+    history = followed.ask("tasks.history", name=name, limit=1, before=run + 1)["runs"]
     for row in (*history, task.get("last_run") or {}):
         if row.get("run") == run and row.get("outcome") not in {"running", "queued"}:
             return {"event": EVENTS.get(str(row.get("outcome")), FAILED), **row}

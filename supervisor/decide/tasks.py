@@ -67,8 +67,8 @@ class Tasks:
 
     def list(self) -> dict[str, dict[str, Any]]:
         """Every task as people see it, see `picture`; where nothing can be stored, each says so."""
-        trouble = {"not_stored": self.trouble} if self.trouble else {}
-        return {name: picture(task, quiet=self.quiet) | trouble for name, task in self.tasks.items()}
+        not_stored = {"not_stored": trouble} if (trouble := self.trouble) else {}
+        return {name: picture(task, quiet=self.quiet) | not_stored for name, task in self.tasks.items()}
 
     def may_begin(self, run: int) -> bool:
         """Whether a run that is not forked yet may still be."""
@@ -76,8 +76,8 @@ class Tasks:
 
     def deadline(self) -> float | None:
         """When `plan` will next have something to say if nothing happens."""
-        times = [self._orders.deadline(), self._ledger.deadline(), self._questions.deadline()]
-        times.append(self._runs.deadline())
+        parts = (self._orders, self._ledger, self._questions, self._runs)
+        times = [part.deadline() for part in parts]
         if not self.stopping:
             times.append(self._moments.earliest())
         return min((t for t in times if t is not None), default=None)
