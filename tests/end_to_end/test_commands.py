@@ -21,13 +21,14 @@ Start = Callable[..., Program]
 SLEEPS = ["sleep", "1000"]
 NOTIFIES = 'ready = "notify"\n'
 TRAPS = "trap 'echo heard {0}; exit 0' {0}; systemd-notify --ready; while :; do sleep 0.05; done"
-# Says what it was sent, and does not leave for it.
+# Says what it was sent, one after the other, and does not leave for it. It waits for signals and handles
+# none: the handler of the second would run in the middle of the first one's.
 LISTENS = """
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}:
-        signal.signal(number, lambda number, _: print("heard", signal.Signals(number).name, flush=True))
+    every = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, every)
     say("READY=1")
     while True:
-        time.sleep(1000)
+        print("heard", signal.Signals(signal.sigwait(every)).name, flush=True)
 """
 
 
