@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+KEPT_RUNS = 1000  # of each task: no more are kept, and no more can be asked for
+
 
 class TaskRow(TypedDict):
     """One task; its key is `task`.  A later row of the same key replaces it whole."""

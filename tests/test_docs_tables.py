@@ -33,8 +33,9 @@ from supervisor.inner.lines import LAST_BYTES, LAST_LINES
 from supervisor.inner.telling import BURST, RATE
 from supervisor.sentences import WORDS
 from supervisor.settings import TaskSettings
-from supervisor.store import KEPT_RUNS, KEPT_SECONDS
+from supervisor.store import KEPT_SECONDS
 from supervisor.store.connection import PATIENCE
+from supervisor.stored import KEPT_RUNS
 from supervisor.unix.title import Title
 from supervisor.worker import Worker
 

@@ -18,8 +18,8 @@ from rows import run, task
 
 from supervisor import store
 from supervisor.errors import StartError
-from supervisor.store import KEPT_RUNS, KEPT_SECONDS, Store, connection, words
-from supervisor.stored import Stored
+from supervisor.store import KEPT_SECONDS, Store, connection, words
+from supervisor.stored import KEPT_RUNS, Stored
 
 NOW = 1_700_000_000.0
 

@@ -12,9 +12,10 @@ from supervisor.cli import moments, options, task_lines, words
 from supervisor.cli.task_run import ask, follow
 from supervisor.cli.watch import width
 from supervisor.control.client import Client, ControlError
-from supervisor.control.tasks import LONGEST_PAUSE, LONGEST_REASON, MOST_RUNS
+from supervisor.control.tasks import LONGEST_PAUSE, LONGEST_REASON
 from supervisor.errors import SupervisorError
 from supervisor.exits import ClientExit
+from supervisor.stored import KEPT_RUNS
 
 ANSWER = 15.0  # seconds: the master gives its disk 10 to store what was asked for
 
@@ -179,7 +180,7 @@ def run(config: str, socket: str | None, wait: bool, name: str) -> int:
 @options.to_master
 @name
 @click.option(
-    "-n", "--limit", type=click.IntRange(1, MOST_RUNS), default=20, show_default=True, metavar="COUNT"
+    "-n", "--limit", type=click.IntRange(1, KEPT_RUNS), default=20, show_default=True, metavar="COUNT"
 )
 @click.option("--output", is_flag=True, help="Show the last lines of each run, not only of what went wrong.")
 @as_json

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from supervisor.control.params import Param
+from supervisor.stored import KEPT_RUNS
 
 MOST_NAMES = 10_000
 LONGEST_NAME = 64
 LONGEST_REASON = 1000  # characters; it becomes part of events, of the status and of the state file
 LONGEST_PAUSE = 10 * 365.25 * 86400
 LAST_RUN = 2**53
-MOST_RUNS = 1000  # so many are kept of each task
 
 
 def _is_text(value: Any, longest: int) -> bool:
@@ -65,8 +65,8 @@ METHODS: dict[str, dict[str, Param]] = {
     "tasks.history": {
         "name": _NAME,
         "limit": Param(
-            f"a whole number from 1 to {MOST_RUNS}",
-            lambda v: type(v) is int and 1 <= v <= MOST_RUNS,
+            f"a whole number from 1 to {KEPT_RUNS}",
+            lambda v: type(v) is int and 1 <= v <= KEPT_RUNS,
             required=False,
             default=20,
         ),

@@ -16,9 +16,8 @@ from typing import Any
 from supervisor.errors import StartError
 from supervisor.store import place, schema, sound, words
 from supervisor.store.connection import connected, transaction
-from supervisor.stored import Row, RunRow, Stored, TaskRow
+from supervisor.stored import KEPT_RUNS, Row, RunRow, Stored, TaskRow
 
-KEPT_RUNS = 1000  # of each task
 LAST_RUN = 2**63 - 1
 KEPT_SECONDS = 30 * 86400.0  # the history of a task that was removed
 
@@ -126,6 +125,7 @@ class Store:
         self._open()
 
     def _open(self) -> None:
+        place.prepare(self.path)
         if not place.exists(self.path):
             self._make(lambda new: connected(new).close())
         place.check(self.path)

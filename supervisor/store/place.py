@@ -19,15 +19,19 @@ BESIDE = ("-wal", "-shm", "-journal")  # SQLite's own names
 Identity = tuple[int, int]  # device and inode
 
 
-def exists(path: str) -> bool:
-    """Whether something is there, be it a link that leads nowhere; the folder is, and it is safe."""
+def prepare(path: str) -> None:
+    """Its folder is there, and is safe; StartError or OSError."""
     make_folder_of(path)
+
+
+def exists(path: str) -> bool:
+    """Whether something is there, be it a link that leads nowhere."""
     return os.path.lexists(path)
 
 
 def make(path: str) -> None:
     """Have an empty private file, in place of what is left of one."""
-    make_folder_of(path)
+    prepare(path)
     discard(path)
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, MODE))
 
