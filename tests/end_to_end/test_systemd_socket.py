@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -72,14 +73,16 @@ def test_no_request_fails_while_usr2_restarts_the_master(service: Service) -> No
     """It waits in the queue, which systemd holds: neither refused nor reset."""
     address = listen(service)
     service.start()
-    with load(address, paced=False) as result:
-        for number in range(1, RESTARTS + 1):
-            master = service.show("MainPID")
-            service.signal_master("USR2")
-            service.wait_for(ActiveState="active", NRestarts=str(number))
-            assert service.show("MainPID") != master
-    assert result.failed == []
-    assert result.requests > REQUESTS
+    requests, restarts = 0, itertools.count(1)
+    while requests <= REQUESTS:  # a machine that has much to do needs more than one round for so many
+        with load(address, paced=False) as result:
+            for number in itertools.islice(restarts, RESTARTS):
+                master = service.show("MainPID")
+                service.signal_master("USR2")
+                service.wait_for(ActiveState="active", NRestarts=str(number))
+                assert service.show("MainPID") != master
+        assert result.failed == []
+        requests += result.requests
 
 
 def test_a_client_waits_for_a_service_that_is_down_and_starts_it(service: Service) -> None:

@@ -17,8 +17,8 @@ Start = Callable[..., Program]
 
 def test_every_runs_first_after_one_interval_and_then_again(program: Start) -> None:
     """Each run has an event for its beginning, what it prints and its end, and stands in the history."""
-    one = program(APP, POOL + task("tick", every="300ms")).ready()
-    shown = state_of(one, "tick")
+    one = program(APP, POOL + task("tick", every="300ms") + task("rare", every="1h")).ready()
+    shown = state_of(one, "rare")
     assert (shown["state"], shown["last_run"], shown["failures"], shown["running"]) == (
         "running",
         None,
@@ -34,7 +34,8 @@ def test_every_runs_first_after_one_interval_and_then_again(program: Start) -> N
     assert (done["outcome"], done["code"], done["by"]) == ("ok", 0, "schedule")
     second = one.wait_for("task.started", task="tick", run=first["run"] + 1)
     gap = datetime.fromisoformat(second["due"]) - datetime.fromisoformat(first["due"])
-    assert gap == timedelta(milliseconds=300)
+    assert gap
+    assert gap % timedelta(milliseconds=300) == timedelta(0)  # more than one, where a run took longer
     one.wait_for("task.finished", run=second["run"])
     last = runs_of(one, "tick")[-1]
     assert (last["run"], last["outcome"], last["lines"]) == (first["run"], "ok", ["hello from tasks.tick.0"])
