@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from program import Program
-from reloading import WAITS, code, configure, fails, least, pids, pool, serving, started, works
+from reloading import STABLE, WAITS, code, configure, fails, least, pids, pool, serving, started, works
 
 Start = Callable[..., Program]
 
@@ -29,7 +29,8 @@ BROKEN = [
 
 def test_code_that_does_not_come_up_leaves_everybody_where_he_is(program: Start) -> None:
     """However it fails: the error names it, the workers are the same, and mended code works."""
-    one = program(WAITS, pool()).ready()
+    slow = pool().replace(STABLE, 'stable_after = "1s"\n')  # a failure may be slow to come
+    one = program(WAITS, slow).ready()
     one.tracebacks_expected = True
     before = pids(one)
     for text, words in BROKEN:
