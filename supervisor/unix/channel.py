@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from supervisor.unix.descriptors import MOST_SENT, close_received
 from supervisor.unix.loop import READ, WRITE, Loop
 
 Message = dict[str, Any]
@@ -27,8 +28,7 @@ MOST = 1024  # messages that are read at once: a flood cannot hold the loop
 # The kernel doubles it.  It also bounds how many descriptors are in flight, since each rides on a
 # message: of more than RLIMIT_NOFILE of them sendmsg(2) fails with ETOOMANYREFS.
 _SEND_BUFFER = 64 * 1024
-_MOST_FDS = 4  # one is expected; of more that come, the kernel would close those that find no room
-_ANCILLARY = socket.CMSG_SPACE(_MOST_FDS * 4)
+_ANCILLARY = socket.CMSG_SPACE(MOST_SENT * 4)
 _FULL = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 
 
@@ -118,8 +118,7 @@ class Channel:
         messages = []
         for message, fd in self.receive():
             messages.append(message)
-            if fd is not None:
-                os.close(fd)
+            close_received(() if fd is None else (fd,))
         return messages
 
     def last(self) -> list[Message]:
@@ -147,7 +146,7 @@ class Channel:
                 self._loop.forget(self._end.fileno())  # end of file is readable without end
                 return
             message = _read(data)
-            close_all(fds[1:] if message is not None else fds)
+            close_received(fds[1:] if message is not None else fds)
             if message is not None:
                 yield message, fds[0] if fds else None
 

@@ -6,11 +6,16 @@ numbers only; what they are for is the caller's.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import socket
+import struct
 from collections.abc import Iterable, Sequence
 
 FIRST = 3  # SD_LISTEN_FDS_START
+MOST_SENT = 253  # with one message: SCM_MAX_FD.  For which there is no room, the kernel closes
+_NO_LINGER = struct.pack("ii", 0, 0)
 
 
 def line_up(fds: Sequence[int], others: Iterable[int], *, inheritable: bool) -> dict[int, int]:
@@ -47,3 +52,19 @@ def silence(number: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, number)
     os.close(null)
+
+
+def close_received(fds: Iterable[int]) -> None:
+    """Close descriptors that another process has sent, and wait for nothing that it has set.
+
+    With SO_LINGER the close(2) of a connection's last copy waits for the peer, also where the
+    socket does not block: as long as the sender likes.  socket(7)
+    """
+    for fd in fds:
+        with contextlib.suppress(OSError):  # ENOTSOCK, as a rule
+            borrowed = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=fd)
+            try:
+                borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            finally:
+                borrowed.detach()
+        os.close(fd)

@@ -19,14 +19,14 @@ import time
 from collections.abc import Iterator, Mapping
 
 from supervisor.errors import StartError
+from supervisor.unix.descriptors import MOST_SENT, close_received
 from supervisor.unix.files import LONGEST_PATH, bind_private
 
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
-MOST_FDS = 16
 # At once; more than a queue holds (net.unix.max_dgram_qlen, 512 under systemd): what somebody said
 # before it died is heard before its death is noted.
 MOST = 1024
-ANCILLARY = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MOST_FDS * 4)
+ANCILLARY = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MOST_SENT * 4)
 LONGEST = 65 * 1024  # a line of the log, and what it is
 
 
@@ -102,8 +102,7 @@ def _clear(path: str, owner: int | None) -> None:
 def _close_all(content: bytes) -> None:
     fds = array.array("i")
     fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    for fd in fds:
-        os.close(fd)
+    close_received(fds)
 
 
 def parse(data: bytes) -> dict[str, str]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from itertools import islice
 from typing import NamedTuple
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 OURS = os.path.join("supervisor", "child", "")
 STACKS = "supervisor-stacks"  # the name of the memory file a worker writes its stacks to
+FARTHEST = 4096  # descriptors of a worker that are looked at; the file is opened at its birth
 # Not SIGABRT: a process does not outlive it, and what it wrote would be gone before it is read.
 DUMP_SIGNAL = signal.SIGRTMAX - 1
 
@@ -60,10 +62,31 @@ def _own(stack: str) -> str:
 
 def _written(pid: int, most: int) -> str:
     """The memory file is reached through the process itself: it costs the master no descriptor."""
-    folder = f"/proc/{pid}/fd"
-    with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
-            if STACKS in os.readlink(f"{folder}/{name}"):
-                with open(f"{folder}/{name}", "rb") as file:
-                    return file.read(most).decode("utf-8", "replace").strip()
+    with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as found:
+        for entry in islice(found, FARTHEST):
+            if STACKS in os.readlink(entry.path):
+                return _memory(entry.path, most)
     return ""
+
+
+def _memory(path: str, most: int) -> str:
+    """What is in a memory file; nothing else that a worker gives its name to is opened.
+
+    A FIFO or a file system of the worker's own would keep the master waiting.  So it is held without
+    being opened (O_PATH), and its mount must be the kernel's for memory files: nobody can mount that,
+    and the name can be had by any file.  open(2), proc(5)
+    """
+    held, ours = os.open(path, os.O_PATH | os.O_CLOEXEC), os.memfd_create("mount")
+    try:
+        if _mount(held) != _mount(ours):
+            return ""
+        with open(f"/proc/self/fd/{held}", "rb") as file:
+            return file.read(most).decode("utf-8", "replace").strip()
+    finally:
+        os.close(held)
+        os.close(ours)
+
+
+def _mount(fd: int) -> str:
+    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+        return next((line for line in file if line.startswith("mnt_id:")), "")

@@ -151,3 +151,47 @@ def test_a_worker_that_kills_its_master_leaves_with_it(program: Start) -> None:
     one.wait(-signal.SIGKILL)
     assert one.orphans_end() == {"a.0": 0, "a.1": 0, "a.2": 0, "b.0": 0}
     assert "drained" in one.noise
+
+
+def test_a_file_in_the_place_of_a_workers_stacks_does_not_hold_up_the_stop(program: Start) -> None:
+    """A FIFO with their name, which would keep its reader for ever: SIGKILL comes at the deadline."""
+    app = """
+        import os, threading
+        def run(worker):
+            os.mkfifo("supervisor-stacks")
+            fifo = os.open("supervisor-stacks", os.O_RDWR)
+            for fd in os.listdir("/proc/self/fd"):
+                if os.path.exists(f"/proc/self/fd/{fd}") and "stacks" in os.readlink(f"/proc/self/fd/{fd}"):
+                    os.dup2(fifo, int(fd))
+            worker.ready()
+            threading.Event().wait()
+    """
+    one = program(app, pool('ready = "notify"'), master='stop_timeout = "500ms"').ready()
+    assert one.stop(3, timeout=5)["workers"][0]["killed"]
+
+
+def test_a_connection_that_lingers_in_the_masters_hands_holds_up_nobody(program: Start) -> None:
+    """SO_LINGER has close(2) wait for the peer; who passes such a socket along makes nobody wait."""
+    app = """
+        import os, socket, struct
+        def run(worker):
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                ours = socket.create_connection(listener.getsockname())
+                theirs, _ = listener.accept()  # and never reads
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+            ours.setblocking(False)
+            try:
+                while ours.send(bytes(65536)):
+                    pass
+            except BlockingIOError:
+                pass
+            end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            end.connect(os.environ["NOTIFY_SOCKET"])
+            socket.send_fds(end, [b"BARRIER=1"], [ours.fileno()] * 17)
+            ours.close()
+            worker.ready()
+            worker.wait()
+    """
+    one = program(app, pool('ready = "notify"'))
+    one.wait_for("master.ready", timeout=5)
+    one.stop(0)
