@@ -24,7 +24,9 @@ from supervisor.unix.loop import READ, WRITE, Loop
 Message = dict[str, Any]
 
 LONGEST = 256 * 1024  # bytes of one message; more than a socket takes (wmem_default, about 200 KiB)
-MOST = 1024  # messages that are read at once: a flood cannot hold the loop
+# Messages, and bytes, that are read at once: a flood cannot hold the loop.  Both are more than a socket
+# holds (wmem_max, 208 KiB), so what is there at the begin is read.
+MOST, MOST_BYTES = 1024, 1024 * 1024
 # The kernel doubles it.  It also bounds how many descriptors are in flight, since each rides on a
 # message: of more than RLIMIT_NOFILE of them sendmsg(2) fails with ETOOMANYREFS.
 _SEND_BUFFER = 64 * 1024
@@ -130,8 +132,11 @@ class Channel:
         return self.messages()
 
     def receive(self) -> Iterator[tuple[Message, int | None]]:
-        """What has come, at most `MOST`; a descriptor is the caller's to close."""
+        """What has come, at most `MOST` and `MOST_BYTES`; a descriptor is the caller's to close."""
+        left = MOST_BYTES
         for _ in range(MOST):
+            if left <= 0:
+                return
             try:
                 data, ancillary, _, _ = self._end.recvmsg(LONGEST, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
             except BlockingIOError:
@@ -145,6 +150,7 @@ class Channel:
                 self.closed = True
                 self._loop.forget(self._end.fileno())  # end of file is readable without end
                 return
+            left -= len(data)
             message = _read(data)
             close_received(fds[1:] if message is not None else fds)
             if message is not None:

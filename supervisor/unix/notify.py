@@ -23,9 +23,10 @@ from supervisor.unix.descriptors import MOST_SENT, close_received
 from supervisor.unix.files import LONGEST_PATH, bind_private
 
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
-# At once; more than a queue holds (net.unix.max_dgram_qlen, 512 under systemd): what somebody said
-# before it died is heard before its death is noted.
-MOST = 1024
+QUEUE = "/proc/sys/net/unix/max_dgram_qlen"
+MOST = 1024  # datagrams that are read at once, whatever is in the queue
+MOST_LINES = 64  # of one message; nobody has so much to say
+SHORT = 1024  # bytes: in a longer message, what is no UTF-8 is not worth the time to be looked at
 ANCILLARY = socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(MOST_SENT * 4)
 LONGEST = 65 * 1024  # a line of the log, and what it is
 
@@ -49,6 +50,9 @@ class Receiver:
         except OSError:
             self.socket.close()
             raise
+        # All that is there at the begin of a turn is read in it: what somebody said before it died is
+        # heard before its death is noted.  What a flood adds meanwhile is the next turn's.
+        self._most = min(MOST, _queue_length() + 1)
 
     def sender(self) -> socket.socket:
         """A connected socket that all workers inherit: it works after a chroot or a change of uid."""
@@ -56,13 +60,13 @@ class Receiver:
         end.connect(self.path)
         return end
 
-    def messages(self, most: int = MOST) -> Iterator[tuple[int, dict[str, str]]]:
+    def messages(self, most: int | None = None) -> Iterator[tuple[int, dict[str, str]]]:
         """What has arrived: the sender's pid and its assignments.
 
         Bounded, so that a flood cannot hold the loop.  Descriptors that come
         along are closed: for BARRIER=1 that is the answer.
         """
-        for _ in range(most):
+        for _ in range(self._most if most is None else most):
             try:
                 data, ancillary, _flags, _ = self.socket.recvmsg(LONGEST, ANCILLARY, socket.MSG_CMSG_CLOEXEC)
             except OSError:
@@ -81,6 +85,13 @@ class Receiver:
         self.socket.close()
         with contextlib.suppress(OSError):
             os.unlink(self.path)
+
+
+def _queue_length() -> int:
+    """How many datagrams may wait in a socket that is made now, less one.  unix(7)"""
+    with contextlib.suppress(OSError, ValueError), open(QUEUE, encoding="ascii") as file:
+        return int(file.read())
+    return MOST
 
 
 def _clear(path: str, owner: int | None) -> None:
@@ -106,8 +117,15 @@ def _close_all(content: bytes) -> None:
 
 
 def parse(data: bytes) -> dict[str, str]:
-    """``KEY=VALUE`` lines; what is not of that form is passed over."""
-    pairs = (line.partition("=") for line in data.decode("utf-8", "replace").split("\n"))
+    """``KEY=VALUE`` lines; what is not of that form, or too much, is passed over.
+
+    However it is made, a message costs little: a turn may have hundreds to read.
+    """
+    try:
+        lines = data.decode("utf-8", "replace" if len(data) <= SHORT else "strict").split("\n", MOST_LINES)
+    except UnicodeDecodeError:
+        return {}
+    pairs = (line.partition("=") for line in lines[:MOST_LINES])
     return {key: value for key, equals, value in pairs if key and equals}
 
 

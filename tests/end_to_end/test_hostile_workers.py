@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 
 import psutil
+import pytest
 from program import Program
 
 Start = Callable[..., Program]
@@ -49,6 +50,23 @@ def test_nothing_that_a_worker_sends_counts_beyond_its_own_slot(program: Start) 
     assert (slow["state"], slow["status"]) == ("starting", None)
     assert one.find("master.ready") is None
     one.stop(0)
+
+
+@pytest.mark.parametrize("data", [r"b'\n' * 65000", r"b'A=B\n' * 16000", r"b'STATUS=' + b'\xff' * 65000"])
+def test_a_flood_of_long_messages_does_not_hold_up_the_stop(program: Start, data: str) -> None:
+    """From four processes at once, whatever it costs to read one: SIGKILL comes at the deadline."""
+    app = f"""
+        import os, socket
+        def run(worker):
+            worker.ready()
+            os.fork(), os.fork()
+            end = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            end.connect(os.environ["NOTIFY_SOCKET"])
+            while True:
+                end.send({data})
+    """
+    one = program(app, pool('ready = "notify"'), master='stop_timeout = "500ms"').ready()
+    assert one.stop(3, timeout=5)["seconds"] < 3
 
 
 def test_strangers_are_not_heard(program: Start) -> None:

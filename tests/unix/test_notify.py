@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.unix import process
-from supervisor.unix.notify import Receiver, Systemd, form, parse, watchdog_interval
+from supervisor.unix.notify import QUEUE, Receiver, Systemd, form, parse, watchdog_interval
 
 
 @pytest.fixture
@@ -84,6 +84,34 @@ def test_a_flood_is_taken_in_bounded_portions(receiver: Receiver) -> None:
     assert 3 < sent < 99_999
     assert len(list(receiver.messages(most=3))) == 3
     assert len(list(receiver.messages(most=sent))) == sent - 3
+
+
+def test_a_turn_reads_what_was_there_and_not_what_comes_meanwhile(receiver: Receiver) -> None:
+    """As many as the queue holds: who sends while we read does not keep us reading."""
+    with receiver.sender() as end:
+        end.setblocking(False)
+        longest = int(Path(QUEUE).read_text()) + 1
+        end.send(b"X_JOBS=0")
+        read = 0
+        for _ in receiver.messages():
+            read += 1
+            end.send(b"X_JOBS=1")
+    assert read == min(longest, 1024)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"A=B\n" * 100 + b"READY=1", {"A": "B"}),
+        (b"\n" * 60_000 + b"READY=1", {}),
+        (b"STATUS=" + b"\xff" * 60_000, {}),
+        (b"STATUS=gr\xfc\xdfe", {"STATUS": "gr\ufffd\ufffde"}),
+        (b"READY=1\nSTATUS=" + b"x" * 60_000, {"READY": "1", "STATUS": "x" * 60_000}),
+    ],
+)
+def test_only_so_much_of_a_message_is_looked_at(data: bytes, message: dict[str, str]) -> None:
+    """64 lines, and in a long one nothing that is no UTF-8: hundreds of them are read in one turn."""
+    assert parse(data) == message
 
 
 def test_descriptors_that_come_along_are_closed(receiver: Receiver) -> None:
