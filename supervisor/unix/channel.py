@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from supervisor.unix.descriptors import MOST_SENT, close_received
+from supervisor.unix.descriptors import MOST_SENT, close_received, received
 from supervisor.unix.loop import READ, WRITE, Loop
 
 Message = dict[str, Any]
@@ -145,7 +145,7 @@ class Channel:
                 continue  # it left without reading all of ours; what it said before can still be read
             except OSError:
                 data, ancillary = b"", []
-            fds = _fds(ancillary)
+            fds = received(ancillary)
             if not data:
                 self.closed = True
                 self._loop.forget(self._end.fileno())  # end of file is readable without end
@@ -182,14 +182,6 @@ def close_all(fds: Iterable[int]) -> None:
     """Close each of these descriptors."""
     for fd in fds:
         os.close(fd)
-
-
-def _fds(ancillary: list[tuple[int, int, bytes]]) -> list[int]:
-    found = array.array("i")
-    for level, kind, content in ancillary:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            found.frombytes(content[: len(content) - len(content) % found.itemsize])
-    return list(found)
 
 
 def _read(data: bytes) -> Message | None:

@@ -6,6 +6,7 @@ numbers only; what they are for is the caller's.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import fcntl
 import os
@@ -52,6 +53,15 @@ def silence(number: int) -> None:
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, number)
     os.close(null)
+
+
+def received(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """The descriptors that came along with a message; ``ancillary`` as from ``recvmsg``."""
+    found = array.array("i")
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            found.frombytes(content[: len(content) - len(content) % found.itemsize])
+    return list(found)
 
 
 def close_received(fds: Iterable[int]) -> None:

@@ -8,7 +8,6 @@ message means is the caller's matter.
 
 from __future__ import annotations
 
-import array
 import contextlib
 import os
 import select
@@ -19,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping
 
 from supervisor.errors import StartError
-from supervisor.unix.descriptors import MOST_SENT, close_received
+from supervisor.unix.descriptors import MOST_SENT, close_received, received
 from supervisor.unix.files import LONGEST_PATH, bind_private
 
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: struct ucred
@@ -71,12 +70,11 @@ class Receiver:
                 data, ancillary, _flags, _ = self.socket.recvmsg(LONGEST, ANCILLARY, socket.MSG_CMSG_CLOEXEC)
             except OSError:
                 return
+            close_received(received(ancillary))
             pid = 0
             for level, kind, content in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                     pid = CREDENTIALS.unpack(content[: CREDENTIALS.size])[0]
-                elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    _close_all(content)
             if pid:
                 yield pid, parse(data)
 
@@ -108,12 +106,6 @@ def _clear(path: str, owner: int | None) -> None:
             f"{path} is in the way, and is no socket of ours: move it away, or set another [master] socket"
         )
     os.unlink(path)
-
-
-def _close_all(content: bytes) -> None:
-    fds = array.array("i")
-    fds.frombytes(content[: len(content) - len(content) % fds.itemsize])
-    close_received(fds)
 
 
 def parse(data: bytes) -> dict[str, str]:
